@@ -1,0 +1,173 @@
+"""From a dataset's samples to batches a classifier can take, image and annotations under one geometry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from explanation_alignment.classifiers.classifier import Preprocessing
+from explanation_alignment.errors import DatasetError
+from explanation_alignment.runs.schema import STATUSES
+from explanation_alignment.sample import AnnotatedDataset, Sample, SampleBatch
+
+__all__ = ["Batch", "BatchReadable", "iterate_batches"]
+
+_OK, _NO_ANNOTATION, _CROPPED, _ERROR = (
+    STATUSES.index(status) for status in ("ok", "no_annotation", "annotation_cropped", "error")
+)
+#: Label of a sample that has none; class indices are never negative.
+NO_LABEL = -1
+
+
+@runtime_checkable
+class BatchReadable(Protocol):
+    """A dataset that can hand over several samples at once."""
+
+    def read_batch(self, indices: Sequence[int]) -> SampleBatch:
+        """Several samples of one size, as tensors."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Samples as a classifier takes them.
+
+    Args:
+        ids: B sample ids.
+        images: (B, C, H, W) uint8 after the geometry; zeros where a sample could not be read.
+        labels: (B,) int64; -1 for none.
+        annotations: (R, B, H, W) bool, in the order of the dataset's regions; False where there is none.
+        annotation_status: (R, B) int64, places in ``STATUSES``: ok, no_annotation, annotation_cropped, error.
+        errors: place in the batch -> why that sample could not be read.
+    """
+
+    ids: Sequence[str]
+    images: torch.Tensor
+    labels: torch.Tensor
+    annotations: torch.Tensor
+    annotation_status: torch.Tensor
+    errors: Mapping[int, str]
+
+
+def iterate_batches(
+    dataset: AnnotatedDataset,
+    ids: Sequence[str],
+    batches: Sequence[Sequence[int]],
+    preprocessing: Preprocessing,
+    *,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Read batches in the order given.
+
+    Args:
+        dataset: where the samples come from.
+        ids: all its sample ids, for the rows of samples that cannot be read.
+        batches: for each batch its places in the dataset.
+        preprocessing: its geometry is applied to images and annotations alike.
+        workers: processes that decode ahead; 0 reads in this one. A dataset that can read whole
+            batches from memory never needs them.
+
+    Yields:
+        One :class:`Batch` each; the result does not depend on ``workers``.
+    """
+    if isinstance(dataset, BatchReadable) and batches:
+        first = dataset.read_batch(batches[0][:1]).images
+        if first.shape[1] == preprocessing.input_size[0] and preprocessing.geometry.leaves_alone(*first.shape[2:]):
+            for indices in batches:
+                yield _whole_batch(dataset.read_batch(indices), dataset.regions)
+            return
+    reader = _SampleReader(dataset, ids, preprocessing)
+    yield from DataLoader(
+        reader,
+        batch_sampler=[list(places) for places in batches],
+        num_workers=workers,
+        collate_fn=_collate,
+        persistent_workers=False,
+    )
+
+
+def _whole_batch(batch: SampleBatch, regions: Sequence[str]) -> Batch:
+    annotations = torch.stack([batch.annotations[region] for region in regions])
+    status = torch.where(annotations.flatten(2).any(dim=2), _OK, _CROPPED)
+    return Batch(batch.ids, batch.images, batch.labels, annotations, status, {})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    id: str
+    image: torch.Tensor
+    label: int
+    annotations: torch.Tensor
+    status: torch.Tensor
+    error: str | None
+
+
+class _SampleReader(Dataset[_Read]):
+    """Reads one sample under the geometry; a sample that fails becomes an error, not an exception."""
+
+    def __init__(self, dataset: AnnotatedDataset, ids: Sequence[str], preprocessing: Preprocessing) -> None:
+        self._dataset = dataset
+        self._ids = ids
+        self._preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __getitem__(self, index: int) -> _Read:
+        channels, height, width = self._preprocessing.input_size
+        regions = self._dataset.regions
+        try:
+            return self._read(self._dataset[index])
+        except Exception as error:  # whatever a damaged image raises belongs in its row
+            return _Read(
+                id=self._ids[index],
+                image=torch.zeros((channels, height, width), dtype=torch.uint8),
+                label=NO_LABEL,
+                annotations=torch.zeros((len(regions), height, width), dtype=torch.bool),
+                status=torch.full((len(regions),), _ERROR),
+                error=f"{type(error).__name__}: {error}",
+            )
+
+    def _read(self, sample: Sample) -> _Read:
+        channels, height, width = self._preprocessing.input_size
+        geometry = self._preprocessing.geometry
+        picture = geometry.image(sample.image.convert("L" if channels == 1 else "RGB"))
+        if (picture.height, picture.width) != (height, width):
+            raise DatasetError(
+                f"{sample.id}: the geometry gives {picture.height} x {picture.width}, "
+                f"the classifier takes {height} x {width}"
+            )
+        pixels = torch.from_numpy(np.array(picture)).reshape(height, width, channels).permute(2, 0, 1)
+        regions = self._dataset.regions
+        masks = torch.zeros((len(regions), height, width), dtype=torch.bool)
+        status = torch.full((len(regions),), _NO_ANNOTATION)
+        for place, region in enumerate(regions):
+            annotation = sample.annotations.get(region)
+            if annotation is None:
+                continue
+            mask = annotation.to_mask()
+            if mask.shape != (sample.image.height, sample.image.width):
+                raise DatasetError(
+                    f"{sample.id}: annotation {region!r} is {mask.shape[0]} x {mask.shape[1]}, "
+                    f"the image {sample.image.height} x {sample.image.width}"
+                )
+            masks[place] = torch.from_numpy(geometry.mask(mask).copy())
+            status[place] = _OK if masks[place].any() else _CROPPED
+        label = NO_LABEL if sample.label is None else sample.label
+        return _Read(sample.id, pixels, label, masks, status, None)
+
+
+def _collate(samples: Sequence[_Read]) -> Batch:
+    return Batch(
+        ids=[sample.id for sample in samples],
+        images=torch.stack([sample.image for sample in samples]),
+        labels=torch.tensor([sample.label for sample in samples]),
+        annotations=torch.stack([sample.annotations for sample in samples], dim=1),
+        annotation_status=torch.stack([sample.status for sample in samples], dim=1),
+        errors={place: sample.error for place, sample in enumerate(samples) if sample.error is not None},
+    )

@@ -1,0 +1,69 @@
+"""The application: its commands, and how an error ends one.
+
+Commands import what they need when they run, so that ``ealign --help`` stays quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from explanation_alignment import __version__
+from explanation_alignment.cli import demo, evaluate, experiment, listing, report, show
+from explanation_alignment.errors import ExplanationAlignmentError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ealign",
+    help="Is an image classifier right for the right reason? Measures explanation alignment: how well saliency maps "
+    "agree with human annotations, over many decisions.",
+    epilog="Start with: ealign demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+app.command(name="demo")(demo.demo)
+app.add_typer(experiment.app, name="experiment")
+app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="show")(show.show)
+app.command(name="report")(report.report)
+app.command(name="methods")(listing.methods)
+app.command(name="metrics")(listing.metrics)
+app.command(name="datasets")(listing.datasets)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"ealign {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["EALIGN_DEBUG"] = "1"
+
+
+def main() -> None:
+    """Run the command; exit code 0 for done, 1 for failed, 2 for used wrongly, 130 for interrupted."""
+    try:
+        app()
+    except ExplanationAlignmentError as error:
+        if os.environ.get("EALIGN_DEBUG"):
+            raise
+        typer.secho(f"error: {error}", err=True, fg="red")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.secho("interrupted; the same command again goes on where it stopped", err=True)
+        sys.exit(130)

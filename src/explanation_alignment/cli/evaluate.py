@@ -1,0 +1,72 @@
+"""``ealign evaluate``: explain and score classifiers on a dataset."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    model: Annotated[list[str], typer.Option(help="Classifier, such as file:my_model.py:build; repeatable.")],
+    dataset: Annotated[str, typer.Option(help="Dataset by name, with arguments; see `ealign datasets`.")],
+    out: Out,
+    data_dir: OptionalDataDir = None,
+    weights: Annotated[str, typer.Option(help="default, random, random:SEED, or a checkpoint.")] = "default",
+    name: Annotated[str | None, typer.Option(help="Name of the (single) model in tables.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Saliency method with arguments; repeatable.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Alignment metric; repeatable.")] = None,
+    target: Annotated[str, typer.Option(help="Explained class: predicted, label, or an index.")] = "predicted",
+    output: Annotated[str, typer.Option(help="What is differentiated: logit or log_prob.")] = "logit",
+    batch_size: Annotated[int, typer.Option(help="Images explained at once.")] = 32,
+    sample: Annotated[int | None, typer.Option(help="Only so many images, class-balanced and seeded.")] = None,
+    seed: Annotated[int, typer.Option(help="Decides the sample; part of every row's key.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
+    shard: Annotated[str | None, typer.Option(help="I/N: every N-th unit of work, from the I-th on.")] = None,
+    max_errors: Annotated[float, typer.Option(help="Unreadable images allowed: a share below 1, or a count.")] = 0.1,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Explain and score the decisions of one or more classifiers.
+
+    The same command again resumes; another model or dataset makes the run grow.
+
+    Example: ealign evaluate --model paper:mnist --weights random --dataset colored_mnist --out runs/first
+    """
+    from explanation_alignment.classifiers.load import load_classifier
+    from explanation_alignment.cli.results import print_run
+    from explanation_alignment.datasets import load_dataset
+    from explanation_alignment.errors import UsageError
+    from explanation_alignment.evaluation import DEFAULT_METHODS
+    from explanation_alignment.evaluation import evaluate as evaluate_classifier
+    from explanation_alignment.metrics.registry import DEFAULT_METRICS
+    from explanation_alignment.saliency.base import Output
+
+    if name is not None and len(model) > 1:
+        raise UsageError("--name goes with a single --model")
+    outputs: dict[str, Output] = {"logit": "logit", "log_prob": "log_prob"}
+    if output not in outputs:
+        raise UsageError(f"--output: expected logit or log_prob, got {output!r}")
+    data = load_dataset(dataset, data_dir)
+    for spec in model:
+        run = evaluate_classifier(
+            load_classifier(spec, weights, device, name),
+            data,
+            method or DEFAULT_METHODS,
+            out,
+            target=target,
+            output=outputs[output],
+            metrics=metric or DEFAULT_METRICS,
+            batch_size=batch_size,
+            sample=sample,
+            seed=seed,
+            workers=workers,
+            shard=shard,
+            max_errors=max_errors,
+            progress=not quiet,
+        )
+    print_run(run)

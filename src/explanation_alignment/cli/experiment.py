@@ -1,0 +1,83 @@
+"""``ealign experiment``: the published experiments, one command each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet, whole_numbers
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Reproduce or extend a published experiment.", no_args_is_help=True)
+
+
+@app.callback()
+def _experiments() -> None:
+    pass
+
+
+@app.command(
+    epilog="Example: ealign experiment mnist --data-dir data/mnist --out runs/mnist --seeds 0,1,2",
+)
+def mnist(
+    data_dir: OptionalDataDir = None,
+    out: Out = Path("runs/mnist"),
+    seed: Annotated[int | None, typer.Option(help="Seed of training.", min=0)] = None,
+    seeds: Annotated[str | None, typer.Option(help="Several seeds, such as 0,1,2; the run grows.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. Default 4, or the demo's with --digits.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Training images a step. Default 64, or the demo's with --digits.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of SGD. Default 0.01, or the demo's with --digits.")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of SGD. Default 0.5, or the demo's with --digits.")] = None,
+    decay: Annotated[float | None, typer.Option(help="Of the learning rate, an epoch. Default 0.7, or the demo's with --digits.")] = None,
+    permutations: Annotated[int | None, typer.Option(help="Uncorrelated test sets. Default 5, or the demo's with --digits.")] = None,
+    eval_batch_size: Annotated[int, typer.Option(help="Images explained at once.", min=1)] = 128,
+    digits: Annotated[
+        bool, typer.Option("--digits", help="Use scikit-learn's bundled digits; no files needed.")
+    ] = False,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch MNIST into --data-dir if it is not there.")
+    ] = False,
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """Coloured MNIST: which of two models learned the digit, and which the coloured block?
+
+    Trains both, explains their decisions on correlated and uncorrelated test images, and writes the
+    run, its figures and its report.
+    """
+    from dataclasses import replace
+
+    from explanation_alignment.cli.results import print_experiment
+    from explanation_alignment.errors import UsageError
+    from explanation_alignment.experiments.mnist import DEMO, Protocol, run_experiment
+
+    if seed is not None and seeds is not None:
+        raise UsageError("give --seed or --seeds, not both")
+    if digits == (data_dir is not None):
+        raise UsageError("give --data-dir with the official IDX files (--download fetches them), or --digits")
+    if download and data_dir is not None:
+        from explanation_alignment.datasets.colored_mnist import download_mnist
+
+        download_mnist(data_dir)
+    given: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "momentum": momentum,
+        "decay": decay,
+        "permutations": permutations,
+    }
+    protocol = replace(DEMO if digits else Protocol(), **{k: v for k, v in given.items() if v is not None})
+    run = run_experiment(
+        data_dir,
+        out,
+        seeds=whole_numbers(seeds, "--seeds") if seeds is not None else [seed or 0],
+        protocol=protocol,
+        device=device,
+        eval_batch_size=eval_batch_size,
+        progress=not quiet,
+    )
+    print_experiment(run)

@@ -1,0 +1,61 @@
+"""What a user can get wrong: one base class, so that a command can tell its own words from a bug.
+
+Every message says what was given, what was expected and what to do, in one or two lines.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = [
+    "DatasetError",
+    "ExplanationAlignmentError",
+    "ModelError",
+    "RunError",
+    "UnknownNameError",
+    "UsageError",
+]
+
+
+class ExplanationAlignmentError(Exception):
+    """Base of every error a user can cause; ``exit_code`` is what a command ends with."""
+
+    exit_code = 1
+
+
+class UsageError(ExplanationAlignmentError, ValueError):
+    """An argument that cannot mean anything: a wrong name, shape, range or combination (exit code 2)."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not registered; the message lists the nearest ones.
+
+    Args:
+        kind: what the name was for, such as ``"saliency method"``.
+        name: the name given.
+        known: the names there are.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if near:
+            hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
+        else:
+            hint = f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+class DatasetError(ExplanationAlignmentError):
+    """Files or samples of a dataset are missing, damaged or of the wrong shape."""
+
+
+class ModelError(ExplanationAlignmentError):
+    """A classifier cannot be built, loaded, run or explained as asked."""
+
+
+class RunError(ExplanationAlignmentError):
+    """A run folder cannot be read or written, or holds something else."""

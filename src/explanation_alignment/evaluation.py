@@ -1,0 +1,474 @@
+"""The loop: the only place where dataset, classifier, saliency methods and metrics meet.
+
+The samples are cut into fixed units; a unit is computed in batches, each with one forward and one
+backward pass, scored on the classifier's device, and written as one part of the run.
+"""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import torch
+
+from explanation_alignment.batches import Batch, iterate_batches
+from explanation_alignment.binarization import binarize
+from explanation_alignment.classifiers.classifier import Classifier
+from explanation_alignment.errors import ModelError, RunError, UsageError
+from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
+from explanation_alignment.metrics.scoring import score_maps
+from explanation_alignment.progress import progress_bars
+from explanation_alignment.runs.examples import Example, choose_examples, trim_examples, write_examples
+from explanation_alignment.runs.identity import NUMERICS_VERSION
+from explanation_alignment.runs.reader import Run, open_run
+from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, STATUSES, scores_schema
+from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
+from explanation_alignment.saliency.base import MethodRequest, Output
+from explanation_alignment.saliency.single_pass import PassResult, SinglePass
+from explanation_alignment.sample import AnnotatedDataset
+
+__all__ = ["DEFAULT_METHODS", "evaluate"]
+
+#: The published pair.
+DEFAULT_METHODS: Final = ("vanilla_gradients", "gradcam")
+#: Samples a work unit has: what a killed run loses at most, and the least a shard can take.
+UNIT_SIZE: Final = 1024
+
+_OK, _NO_ANNOTATION, _FLAT, _ERROR = (STATUSES.index(word) for word in ("ok", "no_annotation", "flat_map", "error"))
+
+
+def evaluate(
+    classifier: Classifier,
+    dataset: AnnotatedDataset,
+    methods: Sequence[str] = DEFAULT_METHODS,
+    out: str | Path = "runs/evaluation",
+    *,
+    target: str = "predicted",
+    output: Output = "logit",
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    batch_size: int = 32,
+    sample: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    shard: str | None = None,
+    max_errors: float = 0.1,
+    experiment: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Explain and score a classifier's decisions on an annotated dataset, into a run folder.
+
+    Call it again with another classifier or dataset and the run grows; the same call resumes what is
+    missing and changes nothing that is there.
+
+    Args:
+        classifier: whose decisions.
+        dataset: anything with the :class:`~explanation_alignment.sample.AnnotatedDataset` protocol.
+        methods: saliency methods with their arguments, such as
+            ``"gradcam(layer=last_conv, binarize=threshold:0.4)"``.
+        out: the run folder, made if it is not there.
+        target: the explained class: ``"predicted"``, ``"label"``, or a class index as text.
+        output: what is differentiated: the class's ``"logit"`` or its ``"log_prob"`` (log-softmax).
+        metrics: alignment metrics, a column each.
+        batch_size: decisions explained at once. Changes speed and memory, not the question asked.
+        sample: evaluate only so many samples, class-balanced and seeded; None for all.
+        seed: part of every row's key; decides the sample.
+        workers: processes that decode images ahead.
+        shard: ``"I/N"``: work only on every N-th unit, from the I-th (1 to N) on. Shards may run at once.
+        max_errors: how many samples may fail to read before the run stops: a share if below 1, else a count.
+        experiment: name and settings of the experiment the run belongs to.
+        progress: show a progress bar, if stderr is a terminal.
+
+    Returns:
+        The run. Whether all of it is there, ``run.unfinished`` tells.
+
+    Raises:
+        UsageError: for arguments that cannot mean anything.
+        ModelError: if the classifier cannot be run or explained as asked.
+        RunError: if ``out`` cannot be written, holds another question, or too many samples fail.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size: expected at least 1, got {batch_size}")
+    requests = _parse_methods(methods)
+    names = [get_metric(name).name for name in metrics]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"metrics: expected one or more different ones, got {', '.join(metrics) or 'none'}")
+    ids = dataset.ids()
+    order = _sample_order(dataset, ids, sample, seed)
+    with SinglePass(classifier, requests, output=output, target=target) as explainer:
+        described = [_describe(request, explainer) for request in requests]
+    writer = RunWriter(out, experiment=experiment, toy=_is_toy(dataset))
+    writer.record_dataset(dataset.name, _dataset_record(dataset))
+    writer.record_model(_model_row(classifier, described, seed))
+    question = _question(classifier, dataset, sample, seed, target, output, names)
+    details = {
+        "unit_size": UNIT_SIZE,
+        "batch_size": batch_size,
+        "device": str(classifier.device),
+        "samples": len(order),
+    }
+    for evaluation in writer.begin(question, described, details):
+        held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
+        wanted = [request for request in requests if (request.canonical, request.binarization) in held]
+        reading = _Reading(dataset, ids, batch_size, workers)
+        with SinglePass(classifier, wanted, output=output, target=target) as explainer:
+            loop = _Loop(classifier, reading, explainer, wanted, names, target, seed)
+            if _work(loop, evaluation, order, shard, max_errors, progress):
+                _finish(loop, writer, evaluation)
+    return open_run(out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """How samples are read."""
+
+    dataset: AnnotatedDataset
+    ids: Sequence[str]
+    batch_size: int
+    workers: int
+
+    def batches(self, places: Sequence[int], classifier: Classifier) -> Iterator[Batch]:
+        cut = [places[start : start + self.batch_size] for start in range(0, len(places), self.batch_size)]
+        return iterate_batches(self.dataset, self.ids, cut, classifier.preprocessing, workers=self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What a batch came to, for M methods, R regions, K metrics and B samples; no map is kept."""
+
+    ids: Sequence[str]
+    labels: torch.Tensor  # (B,) int64, -1 for none
+    given: torch.Tensor  # (R, B) int64, the annotations' status
+    errors: Mapping[int, str]
+    size: tuple[int, int]
+    decisions: torch.Tensor  # (2, B) int64: prediction, rank of the label
+    confidence: torch.Tensor  # (B,) float32
+    scores: torch.Tensor  # (M, R, K, B) float32, NaN where undefined
+    areas: torch.Tensor  # (M, R, 2, B) int32: annotation, salient
+    flat: torch.Tensor  # (M, B) bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Loop:
+    """Explains, scores and tabulates samples."""
+
+    classifier: Classifier
+    reading: _Reading
+    explainer: SinglePass
+    requests: Sequence[MethodRequest]
+    metrics: Sequence[str]
+    target: str
+    seed: int
+
+    def scored(self, places: Sequence[int]) -> Iterator[_Scored]:
+        """One scored batch after another for samples at these places of the dataset."""
+        for batch in self.reading.batches(places, self.classifier):
+            yield self._score(batch, self._explain(batch))
+
+    def table(self, places: Sequence[int], scored: Sequence[_Scored]) -> pa.Table:
+        """The rows of scored batches: sample by sample, method by method, region by region."""
+        dataset = self.reading.dataset
+        regions, ids = list(dataset.regions), [name for part in scored for name in part.ids]
+        n, rows_each = len(ids), len(self.requests) * len(regions)
+        label = torch.cat([part.labels for part in scored]).numpy()
+        prediction, rank = torch.cat([part.decisions for part in scored], dim=1).cpu().numpy()
+        confidence = torch.cat([part.confidence for part in scored]).cpu().numpy()
+        scores = torch.cat([part.scores for part in scored], dim=3).cpu().numpy()
+        areas = torch.cat([part.areas for part in scored], dim=3).cpu().numpy()
+        flat = torch.cat([part.flat for part in scored], dim=1).cpu().numpy()
+        given = torch.cat([part.given for part in scored], dim=1).numpy()
+        status = np.where((given == _OK) & flat[:, None], _FLAT, given)
+        message: list[str | None] = [part.errors.get(at) for part in scored for at in range(len(part.ids))]
+        failed = np.array([text is not None for text in message])
+        unlabelled = label < 0
+        height, width = scored[0].size
+
+        def per_sample(values: np.ndarray[Any, Any], kind: pa.DataType, undefined: np.ndarray[Any, Any]) -> pa.Array:
+            return pa.array(np.repeat(values, rows_each), kind, mask=np.repeat(undefined, rows_each))
+
+        def per_row(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            full = np.broadcast_to(values, (len(self.requests), len(regions), n))
+            return np.ascontiguousarray(full.transpose(2, 0, 1)).reshape(-1)
+
+        def words(codes: np.ndarray[Any, Any], names: Sequence[str]) -> pa.Array:
+            return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(names), pa.string()))
+
+        def constant(value: str) -> pa.Array:
+            return words(np.zeros(n * rows_each, dtype=np.int32), [value])
+
+        def numbered(axis: int) -> np.ndarray[Any, Any]:
+            shape = [-1 if place == axis else 1 for place in range(3)]
+            return per_row(np.arange((len(self.requests), len(regions))[axis]).reshape(shape))
+
+        status_rows = per_row(status)
+        columns: dict[str, Any] = {
+            "model": constant(self.classifier.name),
+            "seed": pa.array(np.full(n * rows_each, self.seed)),
+            "dataset": constant(dataset.name),
+            "sample_id": pa.array(np.repeat(np.array(ids, dtype=object), rows_each), pa.string()),
+            "target": constant(self.target),
+            "method": words(numbered(0), [request.canonical for request in self.requests]),
+            "binarization": words(numbered(0), [request.binarization for request in self.requests]),
+            "region": words(numbered(1), regions),
+            "label": per_sample(label, pa.int32(), unlabelled),
+            "prediction": per_sample(prediction, pa.int32(), failed),
+            "confidence": per_sample(confidence, pa.float32(), failed),
+            "label_rank": per_sample(rank, pa.int32(), failed | unlabelled),
+            "correct": per_sample(prediction == label, pa.bool_(), failed | unlabelled),
+            "status": words(status_rows, STATUSES),
+            "message": pa.array(np.repeat(np.array(message, dtype=object), rows_each), pa.string()),
+        }
+        for place, metric in enumerate(self.metrics):
+            values = per_row(scores[:, :, place])
+            columns[metric] = pa.array(values, pa.float32(), mask=np.isnan(values) | (status_rows != _OK))
+        absent = per_row(np.isin(given, [_NO_ANNOTATION, _ERROR]))
+        columns["annotation_area"] = pa.array(per_row(areas[:, :, 0]), pa.int32(), mask=absent)
+        no_map = per_row(flat[:, None] | failed)
+        columns["salient_area"] = pa.array(per_row(areas[:, :, 1]), pa.int32(), mask=no_map)
+        columns["map_height"] = pa.array(np.full(n * rows_each, height), pa.int32())
+        columns["map_width"] = pa.array(np.full(n * rows_each, width), pa.int32())
+        attributes = {name: pa.array(values) for name, values in dataset.attributes().items()}
+        where = pa.array(np.repeat(np.asarray(places), rows_each))
+        columns |= {ATTRIBUTE_PREFIX + name: values.take(where) for name, values in attributes.items()}
+        kinds = {name: values.type for name, values in attributes.items()}
+        return pa.table(columns, schema=scores_schema(self.metrics, kinds))
+
+    def examples(self, places: Sequence[int]) -> Iterator[Example]:
+        """The pictures of the decisions at these places."""
+        regions = self.reading.dataset.regions
+        for batch in self.reading.batches(places, self.classifier):
+            maps = self._explain(batch).maps
+            keys = [(request.canonical, request.binarization) for request in self.requests]
+            saliency = {key: batch_maps.cpu().numpy() for key, batch_maps in zip(keys, maps, strict=True)}
+            salient = {
+                (*key, region): binarize(batch_maps.cpu(), key[1], annotation=batch.annotations[at]).numpy()
+                for key, batch_maps in zip(keys, maps, strict=True)
+                for at, region in enumerate(regions)
+            }
+            annotated = (batch.annotation_status == _OK).numpy()
+            for place, name in enumerate(batch.ids):
+                yield Example(
+                    sample_id=name,
+                    image=batch.images[place].permute(1, 2, 0).numpy(),
+                    annotations={
+                        region: batch.annotations[at, place].numpy() if annotated[at, place] else None
+                        for at, region in enumerate(regions)
+                    },
+                    saliency={key: values[place] for key, values in saliency.items()},
+                    salient={key: values[place] for key, values in salient.items()},
+                )
+
+    def _explain(self, batch: Batch) -> PassResult:
+        device = self.classifier.device
+        images = self.classifier.preprocessing.normalise(batch.images.to(device, non_blocking=True))
+        result = self.explainer(images, batch.labels.clamp(min=0).to(device, non_blocking=True))
+        classes = result.logits.shape[1]
+        if int(batch.labels.max()) >= classes:
+            raise ModelError(
+                f"{self.reading.dataset.name} has the label {int(batch.labels.max())}, "
+                f"{self.classifier.name} has outputs 0..{classes - 1}"
+            )
+        return result
+
+    def _score(self, batch: Batch, result: PassResult) -> _Scored:
+        device = self.classifier.device
+        annotations = batch.annotations.to(device, non_blocking=True)
+        per_method = [
+            score_maps(maps, request.binarization, annotations, self.metrics)
+            for request, maps in zip(self.requests, result.maps, strict=True)
+        ]
+        own = result.logits.gather(1, batch.labels.clamp(min=0).to(device)[:, None])
+        rank = (result.logits > own).sum(dim=1) + 1
+        shape = annotations.shape[:2]
+        return _Scored(
+            ids=batch.ids,
+            labels=batch.labels,
+            given=batch.annotation_status,
+            errors=batch.errors,
+            size=(batch.images.shape[2], batch.images.shape[3]),
+            decisions=torch.stack([result.prediction, rank]),
+            confidence=result.logits.softmax(dim=1).amax(dim=1),
+            scores=torch.stack([torch.stack([m.values[name] for name in self.metrics], dim=1) for m in per_method]),
+            areas=torch.stack(
+                [torch.stack([m.annotation_area, m.salient_area.expand(shape)], dim=1) for m in per_method]
+            ),
+            flat=torch.stack([m.flat for m in per_method]),
+        )
+
+
+def _work(
+    loop: _Loop,
+    evaluation: EvaluationWriter,
+    order: Sequence[int],
+    shard: str | None,
+    max_errors: float,
+    progress: bool,
+) -> bool:
+    """Write the units that are missing; whether all of the evaluation's are there then."""
+    size = evaluation.record["details"]["unit_size"]
+    units = {number: order[start : start + size] for number, start in enumerate(range(0, len(order), size))}
+    rows_each = len(loop.requests) * len(loop.reading.dataset.regions)
+    owed = {number: len(places) * rows_each for number, places in units.items()}
+    missing = evaluation.missing(owed)
+    errors: list[str] = []
+    limit = max_errors * len(order) if max_errors < 1 else max_errors
+    with progress_bars(enabled=progress and bool(missing)) as bars:
+        name = f"{loop.classifier.name} on {loop.reading.dataset.name}"
+        bar = bars.add_task(name, total=len(order), completed=len(order) - sum(len(units[u]) for u in missing), note="")
+        for number in missing:
+            if not _in_shard(number, shard):
+                continue
+            scored = []
+            for part in loop.scored(units[number]):
+                scored.append(part)
+                errors += part.errors.values()
+                bars.advance(bar, len(part.ids))
+            evaluation.write(number, loop.table(units[number], scored))
+            if len(errors) > limit:
+                raise RunError(
+                    f"{len(errors)} samples of {loop.reading.dataset.name} could not be read (limit {max_errors:g}), "
+                    f"first: {errors[0]}; what is scored is kept, raise --max-errors to go on"
+                )
+    return not evaluation.missing(owed)
+
+
+def _finish(loop: _Loop, writer: RunWriter, evaluation: EvaluationWriter) -> None:
+    """Count the rows, keep examples, record the end."""
+    parts = sorted(evaluation.folder.glob("unit-*.parquet"))
+    rows = pl.read_parquet(parts)
+    counts = collections.Counter(rows["status"].cast(pl.String).to_list())
+    folder = writer.path / "examples" / evaluation.slug
+    if not folder.is_dir() and evaluation.record["finished"] is None:
+        dataset = loop.reading.dataset
+        chosen = choose_examples(rows, loop.metrics[0], [*dataset.evidence, *dataset.regions][0])
+        place_of = {name: place for place, name in enumerate(loop.reading.ids)}
+        write_examples(folder, loop.examples([place_of[name] for name in chosen]), rows)
+    evaluation.finish(counts)
+    with writer.updating() as info:
+        trim_examples(writer.path / "examples", list(info["evaluations"]))
+
+
+def _parse_methods(methods: Sequence[str]) -> list[MethodRequest]:
+    if isinstance(methods, str):
+        raise UsageError(f"methods: expected a list of methods, got the text {methods!r}")
+    requests = [MethodRequest.parse(text) for text in methods]
+    keys = [(request.canonical, request.binarization) for request in requests]
+    if not keys:
+        raise UsageError("methods: expected at least one")
+    for key, count in collections.Counter(keys).items():
+        if count > 1:
+            raise UsageError(f"methods: {key[0]} with {key[1]} was given {count} times")
+    return requests
+
+
+def _sample_order(dataset: AnnotatedDataset, ids: Sequence[str], sample: int | None, seed: int) -> list[int]:
+    """Places in the dataset to evaluate, in its own order; a sample is class-balanced.
+
+    Whether a sample is drawn depends on its id and the seed, not on the order of the dataset.
+    """
+    if not len(dataset):
+        raise UsageError(f"dataset {dataset.name} is empty")
+    if len(set(ids)) != len(ids):
+        twice = next(name for name, count in collections.Counter(ids).items() if count > 1)
+        raise UsageError(f"dataset {dataset.name} has the id {twice!r} more than once; ids must be unique")
+    if sample is None:
+        return list(range(len(ids)))
+    if not 1 <= sample <= len(ids):
+        raise UsageError(f"sample: expected 1 to {len(ids)}, the size of {dataset.name}, got {sample}")
+    labels = dataset.labels() if hasattr(dataset, "labels") else [dataset[place].label for place in range(len(ids))]
+    by_class: dict[int | None, list[int]] = collections.defaultdict(list)
+    drawn_first = sorted(range(len(ids)), key=lambda place: hashlib.sha256(f"{seed} {ids[place]}".encode()).digest())
+    for place in drawn_first:
+        by_class[labels[place]].append(place)
+    turns = [(turn, at, place) for at, places in enumerate(by_class.values()) for turn, place in enumerate(places)]
+    return sorted(place for _, _, place in sorted(turns)[:sample])
+
+
+def _in_shard(unit: int, shard: str | None) -> bool:
+    if shard is None:
+        return True
+    part, slash, parts = shard.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"shard: expected I/N with 1 <= I <= N, such as 2/8, got {shard!r}")
+    return unit % int(parts) == int(part) - 1
+
+
+def _is_toy(dataset: AnnotatedDataset) -> bool:
+    return bool(getattr(dataset, "toy", False))
+
+
+def _describe(request: MethodRequest, explainer: SinglePass) -> dict[str, Any]:
+    layer = explainer.layers.get(request.canonical)
+    return {
+        "method": request.canonical,
+        "binarization": request.binarization,
+        "layer": None if layer is None else layer.name,
+        "layer_shape": None if layer is None else list(layer.shape),
+    }
+
+
+def _dataset_record(dataset: AnnotatedDataset) -> dict[str, Any]:
+    return {
+        "fingerprint": dataset.fingerprint,
+        "samples": len(dataset),
+        "class_names": list(dataset.class_names),
+        "regions": list(dataset.regions),
+        "evidence": list(dataset.evidence),
+        "toy": _is_toy(dataset),
+    }
+
+
+def _question(
+    classifier: Classifier,
+    dataset: AnnotatedDataset,
+    sample: int | None,
+    seed: int,
+    target: str,
+    output: Output,
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    """Everything that changes numbers, but the methods (DESIGN of a run: the identity's other half)."""
+    preprocessing = classifier.preprocessing
+    return {
+        "model": classifier.name,
+        "weights": classifier.weights_digest(),
+        "input_size": list(preprocessing.input_size),
+        "geometry": preprocessing.geometry.describe(),
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "dataset": dataset.name,
+        "dataset_fingerprint": dataset.fingerprint,
+        "sample": sample,
+        "seed": seed,
+        "target": target,
+        "output": output,
+        "metrics": list(metrics),
+        "numerics_version": NUMERICS_VERSION,
+    }
+
+
+def _model_row(classifier: Classifier, methods: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
+    channels, height, width = classifier.preprocessing.input_size
+    geometry = classifier.preprocessing.geometry
+    layers = sorted({method["layer"] for method in methods if method["layer"] is not None})
+    return {
+        "model": classifier.name,
+        "seed": seed,
+        "spec": classifier.spec,
+        "weights_digest": classifier.weights_digest(),
+        "family": classifier.family,
+        "parameters": classifier.parameters,
+        "input_channels": channels,
+        "input_height": height,
+        "input_width": width,
+        "resize": None if geometry.resize is None else str(geometry.resize),
+        "crop": None if geometry.crop is None else f"{geometry.crop[0]}x{geometry.crop[1]}",
+        "interpolation": geometry.interpolation,
+        "layer": ", ".join(layers) or None,
+    }

@@ -1,0 +1,97 @@
+"""What a report says and shows beyond the numbers every run has; experiments bring their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from matplotlib.figure import Figure
+
+from explanation_alignment.report.figures import ea_bars, example_grid
+from explanation_alignment.report.html import Section
+from explanation_alignment.statistics.reliance import reliance, rule, sentences
+
+if TYPE_CHECKING:
+    from explanation_alignment.runs.reader import Run
+
+__all__ = ["Illustration", "Presentation", "present"]
+
+#: Sentences a reader can take in at the top of a page.
+_MAX_SENTENCES = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Illustration:
+    """A figure of the report, also written to RUN/figures.
+
+    Args:
+        name: of its files, without ending.
+        title: heading above it.
+        figure: the figure.
+        alt: what it shows, for those who cannot see it.
+    """
+
+    name: str
+    title: str
+    figure: Figure
+    alt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presentation:
+    """What a report says of a run.
+
+    Args:
+        title: heading of the page.
+        subtitle: a line below it.
+        sentences: what was found, in plain words, and by which rule it was decided.
+        illustrations: figures, in order.
+        sections: what follows them.
+    """
+
+    title: str
+    subtitle: str
+    sentences: Sequence[str]
+    illustrations: Sequence[Illustration]
+    sections: Sequence[Section] = field(default=())
+
+
+def present(run: Run) -> Presentation:
+    """What there is to say of a run: its experiment's own words, or the general ones."""
+    experiment = run.info["experiment"]
+    if experiment is not None and experiment["name"] == "mnist":
+        from explanation_alignment.experiments.mnist import present as present_mnist
+
+        return present_mnist(run)
+    return _general(run)
+
+
+def _general(run: Run) -> Presentation:
+    summary = run.summary()
+    table = reliance(run.scores(), evidence=run.evidence)
+    words = sentences(table)
+    if len(words) > _MAX_SENTENCES:
+        rest = len(words) - _MAX_SENTENCES
+        words = [*words[:_MAX_SENTENCES], f"{rest} more of these are in the table of the run's reliance."]
+    metric = summary["metric"][0]
+    toy = bool(run.info["toy"])
+    illustrations = [
+        Illustration(
+            "ea_by_model",
+            "Explanation alignment by model and region",
+            ea_bars(summary, metric, toy=toy),
+            f"Bars of the mean {metric} by model, region and dataset, with intervals and chance levels",
+        )
+    ]
+    examples = run.examples()
+    if not examples.is_empty():
+        names = {name: item["class_names"] for name, item in run.info["datasets"].items()}
+        one = names[examples["dataset"][0]] if examples["dataset"].n_unique() == 1 else None
+        grid = example_grid(examples, class_names=one, toy=toy)
+        illustrations.append(
+            Illustration("examples", "Examples", grid, "Decisions with their annotations and binarized saliency maps")
+        )
+    models, datasets = summary["model"].unique().sort(), summary["dataset"].unique().sort()
+    subtitle = f"{', '.join(models[:5])}{' ...' if len(models) > 5 else ''} on {', '.join(datasets[:5])}"
+    return Presentation("Explanation alignment", subtitle, [*words, rule()], illustrations)

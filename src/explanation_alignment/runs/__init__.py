@@ -1,0 +1,1 @@
+"""Runs: what one evaluation writes, as a folder any tool can read."""

@@ -1,0 +1,1 @@
+"""Saliency methods: where a classifier looked, as a map over its input."""

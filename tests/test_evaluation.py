@@ -1,0 +1,455 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from polars.testing import assert_frame_equal
+from torch import nn
+from torch.nn import functional as F
+from toys import Patches, small_classifier
+
+import explanation_alignment as ea
+from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
+from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
+from explanation_alignment.errors import ModelError, RunError, UsageError
+from explanation_alignment.evaluation import UNIT_SIZE
+from explanation_alignment.experiments.mnist import training_batches
+from explanation_alignment.experiments.training import Schedule, fit
+from explanation_alignment.runs.schema import KEY_COLUMNS
+
+METRICS = ["iou_coverage", "ground_truth_coverage", "saliency_coverage", "pointing_game"]
+
+
+def evaluate(out: Path, dataset: object = None, classifier: ea.Classifier | None = None, **options: object) -> ea.Run:
+    return ea.evaluate(
+        classifier or small_classifier(),
+        dataset or Patches(),  # type: ignore[arg-type]
+        out=out,
+        **{"batch_size": 8, **options},  # type: ignore[arg-type]
+    )
+
+
+def scores_by_hand(dataset: Patches, network: nn.Module, index: int) -> dict[tuple[str, str], dict[str, float]]:
+    """One decision scored with plain loops and NumPy, apart from everything in the package but the dataset."""
+    sample = dataset[index]
+    image = torch.tensor(np.array(sample.image)).permute(2, 0, 1)[None].float() / 255
+    image.requires_grad_()
+    features = network[:4](image)
+    features.retain_grad()
+    logits = network[4:](features)
+    predicted = int(logits.argmax())
+    logits[0, predicted].backward()
+    saliency = {"vanilla_gradients": image.grad[0].abs().sum(0).double().numpy()}
+    weights = features.grad[0].mean(dim=(1, 2))
+    cam = (features[0].detach() * weights[:, None, None]).sum(0)
+    cam = F.interpolate(cam[None, None], size=(12, 12), mode="bilinear", align_corners=False)[0, 0]
+    saliency["gradcam"] = cam.double().numpy()
+    rows = {}
+    for method, values in saliency.items():
+        cut = values.mean() + values.std() if method == "vanilla_gradients" else (values.min() + values.max()) / 2
+        salient = {(r, c) for r in range(12) for c in range(12) if values[r, c] >= cut}
+        first = min(range(144), key=lambda place: (-values[place // 12, place % 12], place))
+        for region in dataset.regions:
+            mask = sample.annotations[region].to_mask()
+            marked = {(r, c) for r in range(12) for c in range(12) if mask[r, c]}
+            rows[method, region] = {
+                "prediction": predicted,
+                "iou_coverage": len(salient & marked) / len(salient | marked),
+                "ground_truth_coverage": len(salient & marked) / len(marked),
+                "saliency_coverage": len(salient & marked) / len(salient),
+                "pointing_game": float((first // 12, first % 12) in marked),
+                "annotation_area": len(marked),
+                "salient_area": len(salient),
+            }
+    return rows
+
+
+def test_every_row_equals_a_recomputation_by_hand(tmp_path: Path) -> None:
+    dataset, classifier = Patches(), small_classifier()
+    # the last Tanh, so that the layer is the one the recomputation takes
+    run = evaluate(tmp_path, dataset, classifier, methods=["vanilla_gradients", "gradcam(layer=3)"])
+    rows = run.scores().with_columns(pl.col("method", "region").cast(pl.String))
+    assert rows.height == 23 * 2 * 2
+    for index, name in enumerate(dataset.ids()):
+        for (method, region), expected in scores_by_hand(dataset, classifier.module, index).items():
+            row = rows.filter(
+                pl.col("sample_id") == name, pl.col("method").str.starts_with(method), pl.col("region") == region
+            ).row(0, named=True)
+            for column, value in expected.items():
+                assert row[column] == pytest.approx(value, abs=1e-6), (name, method, region, column)
+            assert row["label"] == index % 4
+            assert row["correct"] == (row["prediction"] == row["label"])
+            assert row["attr_even"] == (index % 2 == 0)
+            assert (row["map_height"], row["map_width"]) == (12, 12)
+            assert 1 <= row["label_rank"] <= 4
+            assert (row["label_rank"] == 1) == row["correct"]
+
+
+def test_keys_are_unique_and_rows_of_a_sample_stand_together(tmp_path: Path) -> None:
+    rows = evaluate(tmp_path).scores()
+    assert rows.select(KEY_COLUMNS).is_duplicated().sum() == 0
+    assert rows["sample_id"].to_list() == [name for name in Patches().ids() for _ in range(4)]
+
+
+def test_summary_is_the_mean_of_the_rows(tmp_path: Path) -> None:
+    run = evaluate(tmp_path, Patches(bare=[3, 4]))
+    rows = run.scores().with_columns(pl.col("method", "region").cast(pl.String))
+    summary = run.summary()
+    assert summary.height == 2 * 2 * len(METRICS)
+    for item in summary.iter_rows(named=True):
+        values = [
+            row[item["metric"]]
+            for row in rows.iter_rows(named=True)
+            if row["method"] == item["method"] and row["region"] == item["region"]
+        ]
+        defined = [value for value in values if value is not None]
+        assert item["ea"] == pytest.approx(sum(defined) / len(defined), abs=1e-6)
+        assert (item["n"], item["n_undefined"]) == (len(defined), len(values) - len(defined))
+        assert item["ci_low"] <= item["ea"] <= item["ci_high"]
+    correct = rows.unique("sample_id")["correct"]
+    assert set(summary["accuracy"]) == {correct.sum() / len(correct)}
+    assert_frame_equal(pl.read_parquet(tmp_path / "summary.parquet").drop("slug"), summary)
+
+
+def test_other_tools_read_the_same_rows(tmp_path: Path) -> None:
+    run = evaluate(tmp_path)
+    query = f"SELECT method, region, avg(iou_coverage) AS ea, count(*) AS n FROM '{tmp_path}/scores/*/*.parquet' GROUP BY ALL"
+    with_duckdb = duckdb.sql(query).fetchall()
+    means = {(row["method"], row["region"]): row for row in run.summary().filter(metric="iou_coverage").to_dicts()}
+    assert len(with_duckdb) == len(means) == 4
+    for method, region, ea_value, n in with_duckdb:
+        assert ea_value == pytest.approx(means[method, region]["ea"], abs=1e-6)
+        assert n == 23
+
+
+def part_bytes(run: ea.Run) -> dict[str, bytes]:
+    return {str(p.relative_to(run.path)): p.read_bytes() for p in sorted(run.path.glob("scores/*/*.parquet"))}
+
+
+def test_same_question_gives_identical_files(tmp_path: Path) -> None:
+    first, second = evaluate(tmp_path / "a"), evaluate(tmp_path / "b")
+    assert part_bytes(first) == part_bytes(second)
+    assert (tmp_path / "a/summary.parquet").exists() is False
+    first.summary(), second.summary()
+    assert (tmp_path / "a/summary.parquet").read_bytes() == (tmp_path / "b/summary.parquet").read_bytes()
+
+
+def digit_classifier() -> ea.Classifier:
+    """A digit network that has learned something: an untrained one has ties on the white paper."""
+    images = InkImages.from_digits("train")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = DigitNetwork()
+        batches = training_batches(images, "uncorrelated", torch.device("cpu"))
+        generator = torch.Generator().manual_seed(0)
+        fit(network, lambda: batches(generator, 32), Schedule(3, 32, 0.03, 0.9, 0.9), len(images), "", progress=False)
+    return ea.Classifier(network, DIGIT_PREPROCESSING, images.class_names, name="digits", device="cpu")
+
+
+def test_batch_sizes_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At most one row in 2,000 may differ, by rounding in the network; those that do are listed."""
+    dataset = ColoredMNIST(coloring="uncorrelated-1")
+    classifier = digit_classifier()
+    tables = {
+        size: evaluate(tmp_path / str(size), dataset, classifier, batch_size=size, output="log_prob").scores()
+        for size in (1, 7, 512)
+    }
+    columns = ["prediction", "status", "annotation_area", "salient_area", *METRICS]
+    for size in (1, 7):
+        differs = pl.any_horizontal(tables[size][name].ne_missing(tables[512][name]) for name in columns)
+        listed = tables[size].filter(pl.select(differs).to_series())
+        with capsys.disabled():
+            print(f"\nbatch {size} against 512: {listed.height} of {tables[512].height} rows differ")
+            if listed.height:
+                print(listed.select("sample_id", "method", "region", *columns))
+        assert listed.height <= tables[512].height / 2000
+        assert_frame_equal(tables[size].select("confidence"), tables[512].select("confidence"), abs_tol=1e-5)
+
+
+def test_whole_batch_reading_changes_nothing(tmp_path: Path) -> None:
+    dataset = ColoredMNIST(coloring="correlated")
+
+    class OneByOne(Patches):
+        name, class_names, regions = dataset.name, dataset.class_names, dataset.regions
+        evidence, fingerprint = dataset.evidence, dataset.fingerprint
+
+        def __init__(self) -> None:
+            pass
+
+        __len__ = lambda self: 60  # noqa: E731
+        ids = lambda self: dataset.ids()[:60]  # noqa: E731
+        attributes = lambda self: {"block_color": dataset.attributes()["block_color"][:60]}  # noqa: E731
+        __getitem__ = lambda self, index: dataset[index]  # noqa: E731
+
+    class Whole(OneByOne):
+        read_batch = lambda self, indices: dataset.read_batch(indices)  # noqa: E731
+
+    classifier = ea.load_classifier("paper:mnist", "random", device="cpu")
+    slow = evaluate(tmp_path / "slow", OneByOne(), classifier, workers=1)
+    quick = evaluate(tmp_path / "quick", Whole(), classifier)
+    assert part_bytes(slow) == part_bytes(quick)
+
+
+def test_statuses(tmp_path: Path) -> None:
+    """Every row is there; a score is a number or null with a reason."""
+    dataset = Patches(broken=[2], bare=[5], empty=[7])
+    rows = evaluate(tmp_path, dataset).scores().with_columns(pl.col("status", "region").cast(pl.String))
+    assert rows.height == 23 * 4
+    by_sample = {name: part for (name,), part in rows.group_by("sample_id")}
+    broken = by_sample["img/002"]
+    assert set(broken["status"]) == {"error"}
+    assert broken["message"].str.contains("broken image").all()
+    assert broken.select("prediction", "correct", "confidence", "label", "salient_area", *METRICS).null_count().row(
+        0
+    ) == (4,) * 9
+    for name, status, area in (("img/005", "no_annotation", None), ("img/007", "annotation_cropped", 0)):
+        patch = by_sample[name].filter(region="patch")
+        assert set(patch["status"]) == {status}
+        assert set(patch["annotation_area"]) == {area}
+        assert patch.select(METRICS).null_count().row(0) == (2,) * 4
+        assert patch["prediction"].null_count() == 0
+        assert set(by_sample[name].filter(region="corner")["status"]) == {"ok"}
+    rest = rows.filter(~pl.col("sample_id").is_in(["img/002", "img/005", "img/007"]))
+    assert set(rest["status"]) == {"ok"}
+    assert rest.select(METRICS).null_count().row(0) == (0,) * 4
+    assert ea.open_run(tmp_path).info["evaluations"].popitem()[1]["status_counts"] == {
+        "ok": 84,
+        "error": 4,
+        "no_annotation": 2,
+        "annotation_cropped": 2,
+    }
+
+
+def test_flat_maps_are_no_scores(tmp_path: Path) -> None:
+    class Flat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.conv(images).mean(dim=(2, 3)) * torch.tensor([1.0, 0.5, 0.25, 0.125])
+
+    # the gradient of a mean over pixels is the same everywhere
+    classifier = ea.Classifier(Flat(), ea.Preprocessing((3, 12, 12)), name="flat", device="cpu")
+    rows = evaluate(tmp_path, classifier=classifier, methods=["vanilla_gradients"]).scores()
+    assert set(rows["status"].cast(pl.String)) == {"flat_map"}
+    assert rows.select("salient_area", *METRICS).null_count().row(0) == (rows.height,) * 5
+    summary = ea.open_run(tmp_path).summary()
+    assert summary["ea"].null_count() == summary.height
+    assert set(summary["n_undefined"]) == {23}
+
+
+def test_too_many_errors_stop_the_run_and_keep_what_is_done(tmp_path: Path) -> None:
+    dataset = Patches(broken=[0, 1, 2])
+    with pytest.raises(RunError, match=r"3 samples of patches could not be read.*broken image"):
+        evaluate(tmp_path, dataset)
+    assert ea.open_run(tmp_path).scores().height == 92
+    assert evaluate(tmp_path / "allowed", dataset, max_errors=3).scores().height == 92
+    with pytest.raises(RunError, match="limit 2"):
+        evaluate(tmp_path / "refused", dataset, max_errors=2)
+
+
+def test_run_grows_with_models_datasets_and_methods(tmp_path: Path) -> None:
+    evaluate(tmp_path, methods=["vanilla_gradients"])
+    before = part_bytes(ea.open_run(tmp_path))
+    evaluate(tmp_path, classifier=small_classifier(1, name="other"), methods=["vanilla_gradients"])
+    run = evaluate(tmp_path, methods=["vanilla_gradients", "gradcam"])
+    assert run.scores().select("model", "method").unique().height == 3
+    assert len(run.evaluations) == 3
+    after = part_bytes(run)
+    assert all(after[name] == content for name, content in before.items())
+    assert run.models()["model"].to_list() == ["other", "small"]
+    together = evaluate(tmp_path / "together", methods=["vanilla_gradients", "gradcam"])
+    small = run.scores().filter(pl.col("model").cast(pl.String) == "small").sort("sample_id", "method", "region")
+    assert_frame_equal(small, together.scores().sort("sample_id", "method", "region"), categorical_as_str=True)
+
+
+def test_another_question_under_the_same_key_is_refused(tmp_path: Path) -> None:
+    evaluate(tmp_path)
+    before = part_bytes(ea.open_run(tmp_path))
+    with pytest.raises(RunError, match=r"asked differently \(output: logit -> log_prob\)"):
+        evaluate(tmp_path, output="log_prob")
+    with pytest.raises(RunError, match="weights: "):
+        evaluate(tmp_path, classifier=small_classifier(1))
+    with pytest.raises(RunError, match="dataset_fingerprint: "):
+        evaluate(tmp_path, Patches(bare=[1]))
+    assert part_bytes(ea.open_run(tmp_path)) == before
+
+
+@pytest.fixture
+def several_units(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explanation_alignment.evaluation.UNIT_SIZE", 8)
+
+
+@pytest.mark.usefixtures("several_units")
+def test_missing_and_damaged_parts_are_made_again(tmp_path: Path) -> None:
+    whole = part_bytes(evaluate(tmp_path))
+    assert len(whole) == 3
+    first, second, third = sorted(whole)
+    (tmp_path / first).unlink()
+    (tmp_path / second).write_bytes(whole[second][:-200])
+    stamp = (tmp_path / third).stat().st_mtime_ns
+    assert part_bytes(evaluate(tmp_path)) == whole
+    assert (tmp_path / third).stat().st_mtime_ns == stamp
+
+
+@pytest.mark.usefixtures("several_units")
+def test_shards_make_the_whole(tmp_path: Path) -> None:
+    whole = part_bytes(evaluate(tmp_path / "whole"))
+    half = evaluate(tmp_path / "shards", shard="2/2")
+    assert half.unfinished
+    assert half.scores().height == 8 * 4
+    both = evaluate(tmp_path / "shards", shard="1/2")
+    assert not both.unfinished
+    assert part_bytes(both) == whole
+
+
+def test_a_killed_run_resumes_to_the_same_files(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import sys, time
+        import explanation_alignment as ea, explanation_alignment.evaluation as evaluation
+        from toys import Patches, small_classifier
+        evaluation.UNIT_SIZE = 8
+        class Slow(Patches):
+            def __getitem__(self, index):
+                time.sleep(float(sys.argv[2]))
+                return super().__getitem__(index)
+        ea.evaluate(small_classifier(), Slow(40), out=sys.argv[1], batch_size=4)
+        """
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+
+    def start(out: str, pause: float) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", script, str(tmp_path / out), str(pause)], env=environment)
+
+    assert start("whole", 0).wait() == 0
+    killed = start("killed", 0.03)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("killed/scores/*/unit-*.parquet")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    partial = ea.open_run(tmp_path / "killed")
+    assert partial.unfinished
+    assert 0 < partial.scores().height < 160
+    assert start("killed", 0).wait() == 0
+    resumed = ea.open_run(tmp_path / "killed")
+    assert not resumed.unfinished
+    assert part_bytes(resumed) == part_bytes(ea.open_run(tmp_path / "whole"))
+
+
+def test_sample_is_balanced_seeded_and_independent_of_order(tmp_path: Path) -> None:
+    dataset = Patches(40)
+    rows = evaluate(tmp_path / "a", dataset, sample=12).scores().unique("sample_id")
+    assert rows["label"].value_counts()["count"].to_list() == [3, 3, 3, 3]
+    again = evaluate(tmp_path / "b", dataset, sample=12).scores().unique("sample_id")
+    assert set(again["sample_id"]) == set(rows["sample_id"])
+    other = evaluate(tmp_path / "c", dataset, sample=12, seed=1).scores().unique("sample_id")
+    assert set(other["sample_id"]) != set(rows["sample_id"])
+    larger = evaluate(tmp_path / "d", dataset, sample=20).scores().unique("sample_id")
+    assert set(rows["sample_id"]) < set(larger["sample_id"])
+
+
+def test_examples_show_what_was_scored(tmp_path: Path) -> None:
+    import io
+
+    from PIL import Image
+
+    run = evaluate(tmp_path)
+    examples = run.examples()
+    assert examples["sample_id"].n_unique() == 23
+    for row in examples.iter_rows(named=True):
+        salient = np.array(Image.open(io.BytesIO(row["salient"])))
+        annotation = np.array(Image.open(io.BytesIO(row["annotation"])))
+        assert salient.sum() == row["salient_area"]
+        assert annotation.sum() == row["annotation_area"]
+        assert (salient & annotation).sum() / (salient | annotation).sum() == pytest.approx(row["iou_coverage"])
+        image = np.array(Image.open(io.BytesIO(row["image"])))
+        assert np.array_equal(image, np.array(Patches()[int(row["sample_id"][-3:])].image))
+
+
+def test_examples_are_shared_out_among_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explanation_alignment.runs.examples.MAX_EXAMPLES", 12)
+    for number in range(3):
+        run = evaluate(tmp_path, classifier=small_classifier(number, name=f"model{number}"))
+    counts = run.examples().group_by("model").agg(pl.col("sample_id").n_unique())
+    assert counts["sample_id"].to_list() == [4, 4, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size"),
+        ({"methods": []}, "at least one"),
+        ({"methods": "gradcam"}, "expected a list"),
+        ({"methods": ["gradcam", "gradcam()"]}, "2 times"),
+        ({"methods": ["grad-cam"]}, "did you mean 'gradcam'"),
+        ({"metrics": ["iou"]}, "unknown"),
+        ({"metrics": []}, "metrics"),
+        ({"target": "best"}, "target"),
+        ({"target": "9"}, "classes 0..3"),
+        ({"output": "probability"}, "output"),
+        ({"sample": 24}, "1 to 23"),
+        ({"shard": "3/2"}, "I/N"),
+    ],
+)
+def test_arguments_that_mean_nothing(tmp_path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        evaluate(tmp_path / "run", **options)
+
+
+def test_labels_beyond_the_outputs(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"label 3, small has outputs 0\.\.2"):
+        evaluate(tmp_path, classifier=small_classifier(classes=3))
+
+
+def test_out_that_cannot_be_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("hello")
+    with pytest.raises(RunError, match="cannot use"):
+        evaluate(tmp_path / "file")
+    with pytest.raises(RunError, match="cannot use"):
+        evaluate(tmp_path / "file" / "below")
+    (tmp_path / "papers").mkdir()
+    (tmp_path / "papers" / "thesis.tex").write_text("hello")
+    with pytest.raises(RunError, match=r"not empty and holds no run\.json"):
+        evaluate(tmp_path / "papers")
+    assert [item.name for item in (tmp_path / "papers").iterdir()] == ["thesis.tex"]
+
+
+def test_a_full_disk_is_said_and_resumed_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pyarrow.parquet as pq
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq, "write_table", full)
+        with pytest.raises(RunError, match="No space left on device"):
+            evaluate(tmp_path)
+    assert not list(tmp_path.glob("scores/*/*"))
+    assert not evaluate(tmp_path).unfinished
+
+
+def test_the_classifier_is_left_as_it_was(tmp_path: Path) -> None:
+    classifier = small_classifier()
+    classifier.module.train()
+    evaluate(tmp_path, classifier=classifier)
+    assert all(part.training for part in classifier.module.modules())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in classifier.module.parameters())
+    assert not any(part._forward_hooks for part in classifier.module.modules())
+
+
+def test_unit_size_is_what_docs_say() -> None:
+    assert UNIT_SIZE == 1024
