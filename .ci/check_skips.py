@@ -5,9 +5,7 @@ import sys
 from pathlib import Path
 
 log, allowed_file = map(Path, sys.argv[1:])
-allowed = [
-    line.strip() for line in allowed_file.read_text().splitlines() if line.strip() and not line.startswith("#")
-]
+allowed = [line.strip() for line in allowed_file.read_text().splitlines() if line.strip() and not line.startswith("#")]
 skipped = re.findall(r"^SKIPPED \[(\d+)\] (\S+?)(?::\d+)?: (.*)$", log.read_text(), flags=re.MULTILINE)
 unlisted = []
 for count, place, reason in skipped:

@@ -16,7 +16,6 @@ import torch
 from polars.testing import assert_frame_equal
 from torch import nn
 from torch.nn import functional as F
-from toys import Patches, small_classifier
 
 import explanation_alignment as ea
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
@@ -26,6 +25,7 @@ from explanation_alignment.evaluation import UNIT_SIZE
 from explanation_alignment.experiments.mnist import training_batches
 from explanation_alignment.experiments.training import Schedule, fit
 from explanation_alignment.runs.schema import KEY_COLUMNS
+from toys import Patches, small_classifier
 
 METRICS = ["iou_coverage", "ground_truth_coverage", "saliency_coverage", "pointing_game"]
 
@@ -123,8 +123,8 @@ def test_summary_is_the_mean_of_the_rows(tmp_path: Path) -> None:
 
 def test_other_tools_read_the_same_rows(tmp_path: Path) -> None:
     run = evaluate(tmp_path)
-    query = f"SELECT method, region, avg(iou_coverage) AS ea, count(*) AS n FROM '{tmp_path}/scores/*/*.parquet' GROUP BY ALL"
-    with_duckdb = duckdb.sql(query).fetchall()
+    rows = f"FROM '{tmp_path}/scores/*/*.parquet'"
+    with_duckdb = duckdb.sql(f"SELECT method, region, avg(iou_coverage), count(*) {rows} GROUP BY ALL").fetchall()
     means = {(row["method"], row["region"]): row for row in run.summary().filter(metric="iou_coverage").to_dicts()}
     assert len(with_duckdb) == len(means) == 4
     for method, region, ea_value, n in with_duckdb:
@@ -209,9 +209,10 @@ def test_statuses(tmp_path: Path) -> None:
     broken = by_sample["img/002"]
     assert set(broken["status"]) == {"error"}
     assert broken["message"].str.contains("broken image").all()
-    assert broken.select("prediction", "correct", "confidence", "label", "salient_area", *METRICS).null_count().row(
-        0
-    ) == (4,) * 9
+    assert (
+        broken.select("prediction", "correct", "confidence", "label", "salient_area", *METRICS).null_count().row(0)
+        == (4,) * 9
+    )
     for name, status, area in (("img/005", "no_annotation", None), ("img/007", "annotation_cropped", 0)):
         patch = by_sample[name].filter(region="patch")
         assert set(patch["status"]) == {status}

@@ -53,7 +53,11 @@ class Patches:
         patch: Annotation | None = None if index in self._bare else ea.Mask(mask)
         corner = ea.Boxes(np.array([[0, 0, 3, 3]]), 12, 12)
         return ea.Sample(
-            self.ids()[index], Image.fromarray(pixels), label, {"patch": patch, "corner": corner}, {"even": index % 2 == 0}
+            self.ids()[index],
+            Image.fromarray(pixels),
+            label,
+            {"patch": patch, "corner": corner},
+            {"even": index % 2 == 0},
         )
 
 
@@ -62,7 +66,12 @@ def small_network(seed: int = 0, classes: int = 4) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return nn.Sequential(
-            nn.Conv2d(3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(800, classes)
+            nn.Conv2d(3, 6, 3, padding=1),
+            nn.Tanh(),
+            nn.Conv2d(6, 8, 3),
+            nn.Tanh(),
+            nn.Flatten(),
+            nn.Linear(800, classes),
         )
 
 

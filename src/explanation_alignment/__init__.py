@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from explanation_alignment.errors import ExplanationAlignmentError as ExplanationAlignmentError
     from explanation_alignment.evaluation import evaluate as evaluate
     from explanation_alignment.geometry import Geometry as Geometry
-    from explanation_alignment.report import report as report
+    from explanation_alignment.reporting.build import report as report
     from explanation_alignment.runs.reader import Run as Run
     from explanation_alignment.runs.reader import open_run as open_run
     from explanation_alignment.sample import AnnotatedDataset as AnnotatedDataset
     from explanation_alignment.sample import Boxes as Boxes
     from explanation_alignment.sample import Mask as Mask
     from explanation_alignment.sample import Sample as Sample
+    from explanation_alignment.statistics.reliance import reliance as reliance
 
 __version__ = "0.1.0"
 
@@ -44,6 +45,8 @@ _HOMES = {
     "load_classifier": "classifiers.load",
     "load_dataset": "datasets",
     "open_run": "runs.reader",
+    "reliance": "statistics.reliance",
+    "report": "reporting.build",
 }
 
 __all__ = [
@@ -62,6 +65,8 @@ __all__ = [
     "load_dataset",
     "metrics",
     "open_run",
+    "reliance",
+    "report",
 ]
 
 

@@ -77,7 +77,7 @@ def iterate_batches(
     """
     if isinstance(dataset, BatchReadable) and batches:
         first = dataset.read_batch(batches[0][:1]).images
-        if first.shape[1] == preprocessing.input_size[0] and preprocessing.geometry.leaves_alone(*first.shape[2:]):
+        if first.shape[1:] == preprocessing.input_size and preprocessing.geometry.leaves_alone(*first.shape[2:]):
             for indices in batches:
                 yield _whole_batch(dataset.read_batch(indices), dataset.regions)
             return
@@ -87,6 +87,7 @@ def iterate_batches(
         batch_sampler=[list(places) for places in batches],
         num_workers=workers,
         collate_fn=_collate,
+        generator=torch.Generator(),  # its workers' seeds are not taken from the global one
         persistent_workers=False,
     )
 

@@ -15,6 +15,7 @@ __all__ = [
     "RunError",
     "UnknownNameError",
     "UsageError",
+    "first_line",
 ]
 
 
@@ -59,3 +60,8 @@ class ModelError(ExplanationAlignmentError):
 
 class RunError(ExplanationAlignmentError):
     """A run folder cannot be read or written, or holds something else."""
+
+
+def first_line(error: BaseException) -> str:
+    """An error's words for use in another's: its first line, or its kind where it says nothing."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__

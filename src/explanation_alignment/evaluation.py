@@ -267,7 +267,10 @@ class _Loop:
     def _explain(self, batch: Batch) -> PassResult:
         device = self.classifier.device
         images = self.classifier.preprocessing.normalise(batch.images.to(device, non_blocking=True))
-        result = self.explainer(images, batch.labels.clamp(min=0).to(device, non_blocking=True))
+        labels = batch.labels.clamp(min=0).to(device, non_blocking=True)  # a sample that failed has none
+        if self.target == "label" and (batch.labels < 0).sum() > len(batch.errors):
+            raise UsageError(f"target label: {self.reading.dataset.name} has samples without a label")
+        result = self.explainer(images, labels)
         classes = result.logits.shape[1]
         if int(batch.labels.max()) >= classes:
             raise ModelError(

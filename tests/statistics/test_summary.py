@@ -221,7 +221,7 @@ def test_spread_over_datasets_and_seeds() -> None:
 def test_statistics_and_report_import_no_torch() -> None:
     code = (
         "import sys, explanation_alignment.statistics.reliance, explanation_alignment.statistics.summary,"
-        " explanation_alignment.report.figures, explanation_alignment.report.html;"
+        " explanation_alignment.reporting.figures, explanation_alignment.reporting.html;"
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

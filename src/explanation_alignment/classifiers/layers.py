@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from explanation_alignment.classifiers.classifier import Classifier
-from explanation_alignment.errors import ModelError
+from explanation_alignment.errors import ModelError, first_line
 
 __all__ = ["CamLayer", "find_layer"]
 
@@ -43,6 +43,7 @@ class _Seen:
     module: nn.Module
     output: torch.Tensor
     calls: int
+    same: int  # equal for modules that hand on the same tensor unchanged
 
 
 def find_layer(classifier: Classifier, layer: str | None = None) -> CamLayer:
@@ -90,14 +91,21 @@ def find_layer(classifier: Classifier, layer: str | None = None) -> CamLayer:
 def _watch(classifier: Classifier, module: nn.Module) -> tuple[list[_Seen], torch.Tensor]:
     """Every module's last output in the order of the calls, and the largest logit's sum."""
     seen: dict[str, _Seen] = {}
+    given: dict[int, tuple[torch.Tensor, int, int]] = {}
     handles = []
     for name, part in module.named_modules():
         if name:
 
-            def hook(part: nn.Module, _inputs: object, output: object, name: str = name) -> None:
-                if isinstance(output, torch.Tensor) and output.requires_grad:
-                    calls = seen.pop(name).calls if name in seen else 0
-                    seen[name] = _Seen(name, part, output, calls + 1)
+            def hook(part: nn.Module, _inputs: object, output: object, name: str = name) -> torch.Tensor | None:
+                if not isinstance(output, torch.Tensor) or not output.requires_grad:
+                    return None
+                calls = seen.pop(name).calls if name in seen else 0
+                handed = given.get(id(output))
+                same = handed[1] if handed is not None and handed[2] == output._version else len(given)
+                seen[name] = _Seen(name, part, output, calls + 1, same)
+                copy = output.clone()  # so that a later module that works in place spares what was seen
+                given[id(copy)] = (copy, same, copy._version)
+                return copy
 
             handles.append(part.register_forward_hook(hook))
     generator = torch.Generator().manual_seed(0)
@@ -106,14 +114,15 @@ def _watch(classifier: Classifier, module: nn.Module) -> tuple[list[_Seen], torc
     try:
         with torch.enable_grad():
             logits = module(images)
-    except RuntimeError as error:
+    except Exception as error:  # timm asserts, others raise ValueError
         shape = "x".join(str(side) for side in classifier.preprocessing.input_size)
-        raise ModelError(f"{classifier.name} fails on a {shape} input: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{classifier.name} fails on a {shape} input: {first_line(error)}") from error
     finally:
         for handle in handles:
             handle.remove()
     check_logits(classifier, logits, _PROBE_IMAGES)
-    return list(seen.values()), logits.max(dim=1).values.sum()
+    with torch.enable_grad():
+        return list(seen.values()), logits.max(dim=1).values.sum()
 
 
 def check_logits(classifier: Classifier, logits: Any, batch: int) -> None:
@@ -125,6 +134,10 @@ def check_logits(classifier: Classifier, logits: Any, batch: int) -> None:
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != batch or logits.shape[1] < 2:
         got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"{classifier.name} returned {got}, expected logits of shape ({batch}, classes)")
+    if not logits.requires_grad:
+        raise ModelError(
+            f"{classifier.name} returned logits without a gradient; take torch.no_grad and detach out of it"
+        )
     if classifier.class_names is not None and logits.shape[1] != len(classifier.class_names):
         raise ModelError(
             f"{classifier.name} has {logits.shape[1]} outputs, its class_names are {len(classifier.class_names)}"
@@ -133,12 +146,12 @@ def check_logits(classifier: Classifier, logits: Any, batch: int) -> None:
 
 def _feature_maps(seen: list[_Seen]) -> list[_Seen]:
     """Usable shapes, last first; of modules that hand on the same tensor only the outermost, then the first."""
-    chosen: dict[tuple[int, int], _Seen] = {}
+    chosen: dict[int, _Seen] = {}
     for item in reversed(seen):
-        if item.output.ndim == 4 and item.output.shape[2] * item.output.shape[3] > 1 and item.calls == 1:
-            place = (item.output.data_ptr(), item.output.numel())
-            if place not in chosen or item.name.count(".") <= chosen[place].name.count("."):
-                chosen[place] = item
+        if item.output.ndim != 4 or item.output.shape[2] * item.output.shape[3] <= 1 or item.calls > 1:
+            continue
+        if item.same not in chosen or item.name.count(".") <= chosen[item.same].name.count("."):
+            chosen[item.same] = item
     return list(chosen.values())
 
 
@@ -148,8 +161,10 @@ def _probe(item: _Seen, output: torch.Tensor) -> str | None:
         return "is no feature map (B, C, h, w) with more than one patch"
     if item.calls > 1:
         return f"is called {item.calls} times in one forward pass, so its map would be ambiguous"
-    gradient: torch.Tensor | None
-    (gradient,) = torch.autograd.grad(output, item.output, retain_graph=True, allow_unused=True)
+    gradients: tuple[torch.Tensor | None, ...] = torch.autograd.grad(
+        output, item.output, retain_graph=True, allow_unused=True
+    )
+    gradient = gradients[0]
     if gradient is None:
         return "does not lead to the output"
     if not bool(torch.isfinite(gradient).all()):

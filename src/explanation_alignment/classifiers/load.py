@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,7 +14,7 @@ from torch import nn
 
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
-from explanation_alignment.errors import ExplanationAlignmentError, ModelError, UnknownNameError, UsageError
+from explanation_alignment.errors import ExplanationAlignmentError, ModelError, UnknownNameError, UsageError, first_line
 
 __all__ = ["load_classifier", "load_weights", "seed_of"]
 
@@ -41,8 +43,8 @@ def load_classifier(
         raise UsageError(f"classifier {spec!r}: expected KIND:NAME, such as file:my_model.py:build or paper:mnist")
     if kind not in builders:
         raise UnknownNameError("kind of classifier", kind, builders)
-    seed = weights.partition(":")[2] if weights.startswith("random") else ""
-    if weights.startswith("random:") and not seed.lstrip("-").isdigit():
+    seed = weights.removeprefix("random:") if weights.startswith("random:") else ""
+    if weights.startswith("random:") and not re.fullmatch(r"-?[0-9]+", seed):
         raise UsageError(f"weights {weights!r}: expected random:SEED with a whole number")
     if spec == "paper:mnist" and weights == "default":
         raise UsageError(
@@ -87,8 +89,10 @@ def load_weights(module: nn.Module, path: Path) -> None:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
             state = state.get("state_dict", state)
+        if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+            raise ValueError("expected a state dict: a tensor for each name")
     except (SafetensorError, OSError, RuntimeError, EOFError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+        raise ModelError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     except Exception as error:  # torch's unpickler: anything weights_only refuses
         raise ModelError(f"{path}: refused, it holds more than tensors; save a state dict or .safetensors") from error
     own = module.state_dict()
@@ -126,10 +130,13 @@ def _from_file(rest: str) -> Classifier:
         raise UsageError(f"classifier 'file:{rest}': expected file:PATH.py:FACTORY")
     if not path.is_file():
         raise ModelError(f"classifier 'file:{rest}': no file {place}")
-    module_spec = importlib.util.spec_from_file_location(f"ealign_user_{path.stem}", path)
+    module_spec = importlib.util.spec_from_file_location(
+        f"ealign_user_{seed_of(str(path.resolve()))}_{path.stem}", path
+    )
     assert module_spec is not None
     assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = module  # dataclasses and pickle look their module up
     try:
         module_spec.loader.exec_module(module)
         factory = getattr(module, factory_name, None)
@@ -149,7 +156,15 @@ def _from_file(rest: str) -> Classifier:
 
 
 def _randomise(module: nn.Module) -> None:
-    for part in module.modules():
-        reset = getattr(part, "reset_parameters", None)
+    kept = []
+    for name, part in module.named_modules():
+        reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
         if callable(reset):
             reset()
+        else:
+            kept += [f"{name}.{own}".lstrip(".") for own, _ in part.named_parameters(recurse=False)]
+    if kept:
+        raise ModelError(
+            f"weights 'random': {type(module).__name__} has no reset_parameters() for {', '.join(kept[:4])}; "
+            "give the module that owns them one"
+        )

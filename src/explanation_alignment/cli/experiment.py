@@ -27,12 +27,12 @@ def mnist(
     out: Out = Path("runs/mnist"),
     seed: Annotated[int | None, typer.Option(help="Seed of training.", min=0)] = None,
     seeds: Annotated[str | None, typer.Option(help="Several seeds, such as 0,1,2; the run grows.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. Default 4, or the demo's with --digits.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Training images a step. Default 64, or the demo's with --digits.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Of SGD. Default 0.01, or the demo's with --digits.")] = None,
-    momentum: Annotated[float | None, typer.Option(help="Of SGD. Default 0.5, or the demo's with --digits.")] = None,
-    decay: Annotated[float | None, typer.Option(help="Of the learning rate, an epoch. Default 0.7, or the demo's with --digits.")] = None,
-    permutations: Annotated[int | None, typer.Option(help="Uncorrelated test sets. Default 5, or the demo's with --digits.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images. (Published: 4.)")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Training images a step. (Published: 64.)")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Of SGD. (Published: 0.01.)")] = None,
+    momentum: Annotated[float | None, typer.Option(help="Of SGD. (Published: 0.5.)")] = None,
+    decay: Annotated[float | None, typer.Option(help="Of the learning rate, an epoch. (Published: 0.7.)")] = None,
+    permutations: Annotated[int | None, typer.Option(help="Uncorrelated test sets. (Published: 5.)")] = None,
     eval_batch_size: Annotated[int, typer.Option(help="Images explained at once.", min=1)] = 128,
     digits: Annotated[
         bool, typer.Option("--digits", help="Use scikit-learn's bundled digits; no files needed.")

@@ -14,7 +14,7 @@ def report(run: RunPath) -> None:
 
     Example: ealign report runs/mnist
     """
-    from explanation_alignment.report.build import report as write_report
+    from explanation_alignment.reporting.build import report as write_report
     from explanation_alignment.runs.reader import open_run
 
     typer.echo(write_report(open_run(run)))

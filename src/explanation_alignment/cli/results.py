@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from explanation_alignment.report.text import interval, number
+from explanation_alignment.reporting.text import interval, number
 
 if TYPE_CHECKING:
     from explanation_alignment.runs.reader import Run
@@ -21,8 +21,8 @@ __all__ = ["print_experiment", "print_run", "print_summary"]
 def print_experiment(run: Run) -> None:
     """The experiment's table, what it shows in words, and where the run, its figures and its report are."""
     from explanation_alignment.experiments import mnist
-    from explanation_alignment.report.build import report
-    from explanation_alignment.report.presentation import present
+    from explanation_alignment.reporting.build import report
+    from explanation_alignment.reporting.presentation import present
 
     console = _console()
     data = run.info["experiment"]["settings"]["data"]["source"]

@@ -57,6 +57,6 @@ def show(
     elif format is Format.csv:
         typer.echo(summary.write_csv(), nl=False)
     else:
-        from explanation_alignment.report.text import to_latex, to_markdown
+        from explanation_alignment.reporting.text import to_latex, to_markdown
 
         typer.echo(to_latex(summary) if format is Format.latex else to_markdown(summary))

@@ -179,7 +179,8 @@ def download_mnist(data_dir: str | Path) -> None:
 
     try:
         for split in ("train", "test"):
-            find_idx(Path(data_dir), f"{_FILE_PREFIX[split]}-images-idx3-ubyte")
+            for kind in ("images-idx3", "labels-idx1"):
+                find_idx(Path(data_dir), f"{_FILE_PREFIX[split]}-{kind}-ubyte")
     except DatasetError:
         try:
             MNIST(str(data_dir), download=True)

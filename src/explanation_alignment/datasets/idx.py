@@ -23,12 +23,12 @@ _UINT8 = 0x08
 
 
 def find_idx(folder: Path, stem: str) -> Path:
-    """The file ``stem`` in a folder, gzipped or not, also with ``.`` for the last ``-`` and in ``MNIST/raw``.
+    """The file ``stem`` in a folder, gzipped or not, also with ``.`` before ``idx`` and in ``MNIST/raw``.
 
     Raises:
         DatasetError: if there is none.
     """
-    dotted = ".".join(stem.rsplit("-", 1))
+    dotted = stem.replace("-idx", ".idx")
     for place in (folder, folder / "MNIST" / "raw", folder / "FashionMNIST" / "raw"):
         for name in (stem, dotted, f"{stem}.gz", f"{dotted}.gz"):
             if (place / name).is_file():

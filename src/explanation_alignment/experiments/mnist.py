@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from explanation_alignment.errors import UsageError
-from explanation_alignment.report.figures import ea_bars, example_grid
-from explanation_alignment.report.html import Section, Table
-from explanation_alignment.report.presentation import Illustration, Presentation
-from explanation_alignment.report.text import interval, number
+from explanation_alignment.reporting.figures import ea_bars, example_grid
+from explanation_alignment.reporting.html import Section, Table
+from explanation_alignment.reporting.presentation import Illustration, Presentation
+from explanation_alignment.reporting.text import interval, number
 from explanation_alignment.statistics.reliance import reliance, rule, sentences
 
 if TYPE_CHECKING:

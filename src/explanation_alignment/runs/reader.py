@@ -140,6 +140,8 @@ class Run:
     def _kept_summary(self) -> pl.DataFrame:
         from explanation_alignment.statistics.summary import summarise
 
+        if len({item["question"]["target"] for item in self.evaluations.values()}) > 1:
+            return summarise(self.scan_scores())  # which keeps targets apart by group; evaluations alone cannot
         path = self.path / "summary.parquet"
         stamps = {slug: self._stamp(slug) for slug in self.evaluations}
         stamps = {slug: stamp for slug, stamp in stamps.items() if stamp}

@@ -154,6 +154,12 @@ class SinglePass(AbstractContextManager["SinglePass"]):
         if self._target == "predicted":
             return prediction
         if self._target == "label":
+            wrong = (labels < 0) | (labels >= classes)
+            if bool(wrong.any()):
+                label = int(labels[wrong][0])
+                raise UsageError(
+                    f"target label: a sample has {label}, {self._classifier.name} has classes 0..{classes - 1}"
+                )
             return labels
         if int(self._target) >= classes:
             raise UsageError(f"target {self._target}: {self._classifier.name} has classes 0..{classes - 1}")

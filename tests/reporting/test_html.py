@@ -10,8 +10,8 @@ import pytest
 from report_tables import examples, summary
 
 from explanation_alignment.errors import UsageError
-from explanation_alignment.report.figures import ea_bars, example_grid
-from explanation_alignment.report.html import Picture, Section, Table, render_report
+from explanation_alignment.reporting.figures import ea_bars, example_grid
+from explanation_alignment.reporting.html import Picture, Section, Table, render_report
 
 VOID = {"meta", "img", "br"}
 

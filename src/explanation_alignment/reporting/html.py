@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from explanation_alignment.errors import UsageError
-from explanation_alignment.report.figures import TOY_WARNING, figure_bytes, metric_label
+from explanation_alignment.reporting.figures import TOY_WARNING, figure_bytes, metric_label
 from explanation_alignment.runs.schema import SUMMARY_SCHEMA
 from explanation_alignment.statistics.summary import metric_columns
 
@@ -155,7 +155,7 @@ def render_report(
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=PackageLoader("explanation_alignment.report"),
+        loader=PackageLoader("explanation_alignment.reporting"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

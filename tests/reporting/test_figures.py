@@ -17,7 +17,7 @@ from PIL import Image
 from report_tables import examples, png, summary
 
 from explanation_alignment.errors import UnknownNameError, UsageError
-from explanation_alignment.report.figures import ea_bars, example_grid, figure_bytes, save_figure
+from explanation_alignment.reporting.figures import ea_bars, example_grid, figure_bytes, save_figure
 
 
 def texts(figure: Figure) -> list[str]:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from explanation_alignment.report.figures import ea_bars, example_grid
-from explanation_alignment.report.html import Section
+from explanation_alignment.metrics.registry import METRICS
+from explanation_alignment.reporting.figures import ea_bars, example_grid
+from explanation_alignment.reporting.html import Section
 from explanation_alignment.statistics.reliance import reliance, rule, sentences
 
 if TYPE_CHECKING:
@@ -69,12 +70,11 @@ def present(run: Run) -> Presentation:
 
 def _general(run: Run) -> Presentation:
     summary = run.summary()
-    table = reliance(run.scores(), evidence=run.evidence)
-    words = sentences(table)
+    words, metric = [], summary["metric"][0]
+    if (METRICS[metric].chance if metric in METRICS else None) is not None:
+        words = [*sentences(reliance(run.scores(), evidence=run.evidence, metric=metric)), rule(metric=metric)]
     if len(words) > _MAX_SENTENCES:
-        rest = len(words) - _MAX_SENTENCES
-        words = [*words[:_MAX_SENTENCES], f"{rest} more of these are in the table of the run's reliance."]
-    metric = summary["metric"][0]
+        words = []  # a list nobody reads; the figures and the table say it
     toy = bool(run.info["toy"])
     illustrations = [
         Illustration(
@@ -94,4 +94,4 @@ def _general(run: Run) -> Presentation:
         )
     models, datasets = summary["model"].unique().sort(), summary["dataset"].unique().sort()
     subtitle = f"{', '.join(models[:5])}{' ...' if len(models) > 5 else ''} on {', '.join(datasets[:5])}"
-    return Presentation("Explanation alignment", subtitle, [*words, rule()], illustrations)
+    return Presentation("Explanation alignment", subtitle, words, illustrations)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from explanation_alignment.report.figures import save_figure
-from explanation_alignment.report.html import Picture, Section, render_report
-from explanation_alignment.report.presentation import Presentation, present
+from explanation_alignment.reporting.figures import save_figure
+from explanation_alignment.reporting.html import Picture, Section, render_report
+from explanation_alignment.reporting.presentation import Presentation, present
 from explanation_alignment.runs.files import write_atomically
 from explanation_alignment.runs.reader import Run, open_run
 
