@@ -6,7 +6,9 @@ bare evaluation is a forward pass and an input gradient with parameter gradients
 is the whole of ``evaluate``: reading, explaining, binarizing, four metrics on two regions, Parquet,
 examples.
 
-    python benchmarks/mnist.py --data-dir DIR [--profile]
+    python benchmarks/mnist.py --data-dir DIR [--profile] [--default-malloc]
+
+The process keeps the memory it frees, as every command does; --default-malloc shows what that is worth.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch.nn import functional as F
 import explanation_alignment as ea
 from common import compare
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
+from explanation_alignment.cli.memory import keep_freed_memory
 from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
 from explanation_alignment.experiments.mnist import Protocol, training_batches
 from explanation_alignment.experiments.training import Schedule, fit
@@ -101,8 +104,13 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--profile", action="store_true", help="also print where an evaluation's time goes")
+    parser.add_argument("--default-malloc", action="store_true", help="leave the C library's allocator alone")
     options = parser.parse_args()
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, median of {options.repetitions}")
+    kept = not options.default_malloc and keep_freed_memory()
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, freed memory kept: {kept}, "
+        f"median of {options.repetitions}"
+    )
     print(training(options.data_dir, options.repetitions), flush=True)
     for methods in (["vanilla_gradients"], ["vanilla_gradients", "gradcam"]):
         print(evaluation(options.data_dir, options.batch_size, methods, options.repetitions), flush=True)

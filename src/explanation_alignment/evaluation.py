@@ -104,8 +104,6 @@ def evaluate(
     with SinglePass(classifier, requests, output=output, target=target) as explainer:
         described = [_describe(request, explainer) for request in requests]
     writer = RunWriter(out, experiment=experiment, toy=_is_toy(dataset))
-    writer.record_dataset(dataset.name, _dataset_record(dataset))
-    writer.record_model(_model_row(classifier, described, seed))
     question = _question(classifier, dataset, sample, seed, target, output, names)
     details = {
         "unit_size": UNIT_SIZE,
@@ -113,7 +111,10 @@ def evaluate(
         "device": str(classifier.device),
         "samples": len(order),
     }
-    for evaluation in writer.begin(question, described, details):
+    evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
+    writer.record_dataset(dataset.name, _dataset_record(dataset))
+    writer.record_model(_model_row(classifier, described, seed))
+    for evaluation in evaluations:
         held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
         wanted = [request for request in requests if (request.canonical, request.binarization) in held]
         reading = _Reading(dataset, ids, batch_size, workers)

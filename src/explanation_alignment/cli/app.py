@@ -38,6 +38,10 @@ app.command(name="metrics")(listing.metrics)
 app.command(name="datasets")(listing.datasets)
 
 
+#: What Typer ends with after Ctrl-C.
+_INTERRUPTED = 130
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"ealign {__version__}")
@@ -64,6 +68,7 @@ def main() -> None:
             raise
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.secho("interrupted; the same command again goes on where it stopped", err=True)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            typer.secho("interrupted; what is written is kept, the same command again goes on from there", err=True)
+        raise

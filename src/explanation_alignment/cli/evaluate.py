@@ -38,6 +38,7 @@ def evaluate(
     Example: ealign evaluate --model paper:mnist --weights random --dataset colored_mnist --out runs/first
     """
     from explanation_alignment.classifiers.load import load_classifier
+    from explanation_alignment.cli.memory import keep_freed_memory
     from explanation_alignment.cli.results import print_run
     from explanation_alignment.datasets import load_dataset
     from explanation_alignment.errors import UsageError
@@ -51,6 +52,7 @@ def evaluate(
     outputs: dict[str, Output] = {"logit": "logit", "log_prob": "log_prob"}
     if output not in outputs:
         raise UsageError(f"--output: expected logit or log_prob, got {output!r}")
+    keep_freed_memory()
     data = load_dataset(dataset, data_dir)
     for spec in model:
         run = evaluate_classifier(

@@ -50,6 +50,7 @@ def mnist(
     """
     from dataclasses import replace
 
+    from explanation_alignment.cli.memory import keep_freed_memory
     from explanation_alignment.cli.results import print_experiment
     from explanation_alignment.errors import UsageError
     from explanation_alignment.experiments.mnist import DEMO, Protocol, run_experiment
@@ -71,6 +72,7 @@ def mnist(
         "permutations": permutations,
     }
     protocol = replace(DEMO if digits else Protocol(), **{k: v for k, v in given.items() if v is not None})
+    keep_freed_memory()
     run = run_experiment(
         data_dir,
         out,

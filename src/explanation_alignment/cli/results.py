@@ -57,21 +57,24 @@ def print_summary(summary: pl.DataFrame, by: str = "model") -> None:
 
     console = _console()
     metrics = summary["metric"].unique(maintain_order=True).to_list()
-    labels = [name for name in ("model", "seed", "dataset", "method", "region", "group") if name != by]
-    shown = [name for name in labels if name in ("region", "method") or summary[name].n_unique() > 1]
+    names = ("model", "seed", "dataset", "group")
+    whose = [name for name in names if name != by and summary[name].n_unique() > 1]
+    keys = [*names, "method", "binarization", "region"]
     for (value,), part in summary.group_by(by, maintain_order=True):
-        constant = [f"{name} {part[name][0]}" for name in labels if name not in shown and name != "group"]
-        headings = [*shown, "accuracy", *(get_metric(name).label for name in metrics)]
+        constant = [f"{name} {part[name][0]}" for name in names if name not in (*whose, by, "group")]
+        headings = [" / ".join(whose), "method", "region", "accuracy", *(get_metric(name).label for name in metrics)]
         table = _table(f"{by} {value}" + (f"  ({', '.join(constant)})" if constant else ""), headings)
-        for key, rows in part.group_by(*labels, "binarization", maintain_order=True):
-            words = dict(zip([*labels, "binarization"], key, strict=True))
+        for _, rows in part.group_by(keys, maintain_order=True):
             first = rows.row(0, named=True)
             undefined = [f"undef. {first['n_undefined']}"] if first["n_undefined"] else []
-            cells = [[str(words[name])] + ([str(words["binarization"])] if name == "method" else []) for name in shown]
-            cells += [[number(first["accuracy"]), f"n {first['n']}", *undefined]]
             by_metric = {row["metric"]: row for row in rows.iter_rows(named=True)}
-            cells += [_score_lines(by_metric.get(name)) for name in metrics]
-            table.add_row(*(_cell(lines) for lines in cells))
+            table.add_row(
+                _cell([str(first[name]) for name in whose] or [""]),
+                _cell([first["method"], first["binarization"]]),
+                first["region"],
+                _cell([number(first["accuracy"]), f"n {first['n']}", *undefined]),
+                *(_cell(_score_lines(by_metric.get(name))) for name in metrics),
+            )
         console.print(table)
     console.print(Text("a cell: mean; 95 % interval; (a map that knows nothing)", style="dim"))
 
@@ -92,9 +95,9 @@ def _score_lines(row: dict[str, float | None] | None) -> list[str]:
 def _table(title: str, headings: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, header_style="bold")
     table.padding = (0, 1, 0, 0)
-    words = {"trained on", "tested on", "model", "dataset", "method", "region", "group"}
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in words else "right", overflow="fold", vertical="top")
+    numbers_from = headings.index("accuracy")
+    for place, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if place >= numbers_from else "left", overflow="fold", vertical="top")
     return table
 
 

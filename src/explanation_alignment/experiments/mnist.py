@@ -313,7 +313,7 @@ def present(run: Run) -> Presentation:
     class_names = run.info["datasets"][correlated]["class_names"]
     source = run.info["experiment"]["settings"]["data"]["source"]
     return Presentation(
-        title="Which model learned the digit?",
+        title=f"Which model learned the {run.evidence[0]}?",
         subtitle=f"Coloured MNIST ({source}): two models, {len(test_sets)} test sets",
         sentences=[*_accuracy_sentences(table), *sentences(first_method), rule()],
         illustrations=[

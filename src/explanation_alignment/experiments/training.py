@@ -19,12 +19,13 @@ from explanation_alignment.classifiers.load import load_weights, seed_of
 from explanation_alignment.errors import ModelError
 from explanation_alignment.progress import progress_bars
 from explanation_alignment.runs.files import write_atomically
-from explanation_alignment.runs.identity import digest
 
 __all__ = ["Schedule", "fit", "trained"]
 
 #: Steps between looks at the loss; each look waits for the device.
 _LOOK_EVERY: Final = 20
+#: Where a checkpoint says what it was trained to answer.
+_QUESTION: Final = "explanation_alignment"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def trained(
     Raises:
         ModelError: if the loss stops being finite; nothing is written then.
     """
-    asked = digest({**question, **asdict(schedule), "seed": seed, "device": device.type})
+    asked = {**question, **asdict(schedule), "seed": seed, "device": device.type}
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed_of(f"{question['model']} {seed}"))
         module = build().to(device)
@@ -91,7 +92,7 @@ def trained(
             generator = torch.Generator().manual_seed(seed_of(f"{question['model']} order {seed}"))
             fit(module, lambda: batches(generator, schedule.batch_size), schedule, images, title, progress=progress)
             state = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
-            metadata = {"question": asked, "settings": json.dumps({**question, **asdict(schedule), "seed": seed})}
+            metadata = {_QUESTION: json.dumps(asked, sort_keys=True)}  # one entry: several come in any order
             write_atomically(checkpoint, lambda place: save_file(state, place, metadata=metadata))
     return module.eval()
 
@@ -134,11 +135,11 @@ def fit(
             decay.step()
 
 
-def _answers(checkpoint: Path, asked: str) -> bool:
+def _answers(checkpoint: Path, asked: Mapping[str, Any]) -> bool:
     if not checkpoint.is_file():
         return False
     try:
         with safe_open(checkpoint, framework="pt") as content:
-            return (content.metadata() or {}).get("question") == asked
-    except (SafetensorError, OSError):
+            return bool(json.loads((content.metadata() or {}).get(_QUESTION, "null")) == asked)
+    except (SafetensorError, OSError, ValueError):
         return False

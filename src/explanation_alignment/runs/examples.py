@@ -175,5 +175,5 @@ def _png(pixels: NDArray[Any]) -> bytes:
             Image.Resampling.NEAREST if pixels.dtype == np.bool_ else Image.Resampling.BILINEAR,
         )
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG")
     return buffer.getvalue()

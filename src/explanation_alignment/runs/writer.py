@@ -150,6 +150,11 @@ class RunWriter:
             table = pl.DataFrame([row], infer_schema_length=None, schema_overrides=_MODEL_TYPES)
             if path.is_file():
                 old = pl.read_parquet(path)
+                if (
+                    old.join(table, on=table.columns, how="semi", nulls_equal=True).height
+                    and old.columns == table.columns
+                ):
+                    return
                 same = (pl.col("model") == row["model"]) & (pl.col("seed") == row["seed"])
                 table = pl.concat([old.filter(~same), table], how="diagonal_relaxed")
             write_atomically(path, table.sort("model", "seed").write_parquet)

@@ -1,0 +1,5 @@
+"""``python -m explanation_alignment`` is the command ``ealign``."""
+
+from explanation_alignment.cli import main
+
+main()

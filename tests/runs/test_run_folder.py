@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+import explanation_alignment as ea
+from explanation_alignment.errors import RunError, UsageError
+from explanation_alignment.runs.files import read_json, write_atomically
+from explanation_alignment.runs.identity import describe_difference, digest
+from explanation_alignment.runs.schema import SUMMARY_SCHEMA
+from explanation_alignment.runs.writer import RunWriter
+from toys import Patches, small_classifier
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> ea.Run:
+    return ea.evaluate(small_classifier(), Patches(), out=tmp_path / "run", batch_size=8)
+
+
+def test_record_says_what_was_asked_and_with_what(run: ea.Run) -> None:
+    info = json.loads((run.path / "run.json").read_text())
+    assert info["format_version"] == 1
+    assert info["toy"] is False
+    assert info["experiment"] is None
+    assert info["versions"]["torch"]
+    assert info["hardware"]["cpus"] >= 1
+    assert info["datasets"]["patches"]["evidence"] == ["patch"]
+    (evaluation,) = info["evaluations"].values()
+    question = evaluation["question"]
+    assert (question["model"], question["dataset"], question["seed"], question["target"]) == (
+        "small",
+        "patches",
+        0,
+        "predicted",
+    )
+    assert question["numerics_version"] == 1
+    assert [item["method"] for item in evaluation["methods"]] == ["vanilla_gradients", "gradcam"]
+    assert evaluation["methods"][1]["layer_shape"] == [8, 10, 10]
+    assert evaluation["finished"] >= evaluation["started"]
+
+
+def test_models_table(run: ea.Run) -> None:
+    (row,) = run.models().to_dicts()
+    assert (row["model"], row["seed"], row["input_height"], row["layer"]) == ("small", 0, 12, "3")
+    assert row["parameters"] == sum(p.numel() for p in small_classifier().module.parameters())
+
+
+def test_summary_columns_and_groups(run: ea.Run) -> None:
+    assert run.summary().schema == SUMMARY_SCHEMA
+    grouped = run.summary(by=["even", "correct"])
+    assert {"all", "attr_even=true", "attr_even=false"} <= set(grouped["group"])
+    with pytest.raises(UsageError, match=r"no column 'odd' to group by; choose correct, label or even"):
+        run.summary(by=["odd"])
+
+
+def test_summary_is_kept_and_renewed(run: ea.Run) -> None:
+    first = run.summary()
+    stamp = (run.path / "summary.parquet").stat().st_mtime_ns
+    assert run.summary().equals(first)
+    assert (run.path / "summary.parquet").stat().st_mtime_ns == stamp
+    grown = ea.evaluate(small_classifier(1, name="other"), Patches(), out=run.path, batch_size=8).summary()
+    assert grown.filter(model="small").equals(first)
+    assert grown.height == 2 * first.height
+    (run.path / "summary.parquet").write_bytes(b"not parquet")
+    assert ea.open_run(run.path).summary().equals(grown)
+
+
+def test_summary_keeps_the_registry_order_of_metrics(run: ea.Run) -> None:
+    assert run.summary()["metric"].unique(maintain_order=True).to_list() == [
+        "iou_coverage",
+        "ground_truth_coverage",
+        "saliency_coverage",
+        "pointing_game",
+    ]
+
+
+def test_targets_are_not_mixed(run: ea.Run) -> None:
+    before = run.summary()
+    both = ea.evaluate(small_classifier(), Patches(), out=run.path, batch_size=8, target="label")
+    summary = both.summary()
+    assert summary.filter(group="all").equals(before)
+    assert set(summary["group"]) == {"all", "target=label"}
+
+
+def test_opening_what_is_no_run(tmp_path: Path, run: ea.Run) -> None:
+    with pytest.raises(RunError, match="no such folder"):
+        ea.open_run(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"holds no run\.json"):
+        ea.open_run(tmp_path)
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="cannot be read as JSON"):
+        ea.open_run(run.path)
+
+
+def test_a_newer_format_is_refused(run: ea.Run) -> None:
+    info = read_json(run.path / "run.json")
+    (run.path / "run.json").write_text(json.dumps({**info, "format_version": 2}))
+    with pytest.raises(RunError, match="upgrade"):
+        ea.open_run(run.path)
+    with pytest.raises(RunError, match="upgrade"):
+        RunWriter(run.path)
+
+
+def test_toy_and_real_data_never_share_a_run(run: ea.Run) -> None:
+    class Toy(Patches):
+        name = "toy"
+        toy = True
+
+    with pytest.raises(RunError, match=r"holds real data, this is generated \(toy\)"):
+        ea.evaluate(small_classifier(), Toy(), out=run.path)
+
+
+def test_experiments_do_not_share_a_run(tmp_path: Path, run: ea.Run) -> None:
+    RunWriter(tmp_path / "mnist", experiment={"name": "mnist", "settings": {"epochs": 4}})
+    with pytest.raises(RunError, match=r"holds another run \(settings.epochs: 4 -> 5\)"):
+        RunWriter(tmp_path / "mnist", experiment={"name": "mnist", "settings": {"epochs": 5}})
+    with pytest.raises(RunError, match="not by an experiment"):
+        RunWriter(run.path, experiment={"name": "mnist", "settings": {}})
+
+
+def test_a_run_without_rows_says_so(tmp_path: Path) -> None:
+    RunWriter(tmp_path)
+    with pytest.raises(RunError, match="holds no scores yet"):
+        ea.open_run(tmp_path).scores()
+    with pytest.raises(RunError, match="holds no scores yet"):
+        ea.open_run(tmp_path).summary()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
+    place = tmp_path / "table"
+    write_atomically(place, lambda path: path.write_text("old"))
+
+    def fail(path: Path) -> None:
+        path.write_text("half of the n")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(RunError, match="No space left"):
+        write_atomically(place, fail)
+    assert place.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["table"]
+
+
+def test_digest_ignores_the_order_of_keys_only() -> None:
+    assert digest({"a": 1, "b": [1, 2]}) == digest({"b": [1, 2], "a": 1})
+    assert digest({"a": 1, "b": [1, 2]}) != digest({"a": 1, "b": [2, 1]})
+    assert describe_difference({"a": 1, "b": "x" * 64, "c": 3}, {"a": 1, "b": "f" * 64}) == (
+        f"b: {'x' * 64} -> ffffffff; c: 3 -> null"
+    )
+
+
+def test_examples_survive_odd_ids_and_names(tmp_path: Path) -> None:
+    class Odd(Patches):
+        name = "../up and away/"
+
+        def ids(self) -> list[str]:
+            return [f"../../{index}<script>" for index in range(len(self))]
+
+    run = ea.evaluate(small_classifier(name="a/b:c"), Odd(), out=tmp_path / "run", batch_size=8)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["run"]
+    assert run.examples()["sample_id"].n_unique() == 23
+    assert set(run.scores()["dataset"].cast(pl.String)) == {"../up and away/"}
