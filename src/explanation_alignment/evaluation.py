@@ -7,13 +7,11 @@ backward pass, scored on the classifier's device, and written as one part of the
 from __future__ import annotations
 
 import collections
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import polars as pl
 import pyarrow as pa
 import torch
@@ -28,11 +26,13 @@ from explanation_alignment.progress import progress_bars
 from explanation_alignment.runs.examples import Example, choose_examples, trim_examples, write_examples
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.runs.reader import Run, open_run
-from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, STATUSES, scores_schema
+from explanation_alignment.runs.rows import ScoredUnit, score_rows
+from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.saliency.base import MethodRequest, Output
 from explanation_alignment.saliency.single_pass import PassResult, SinglePass
 from explanation_alignment.sample import AnnotatedDataset
+from explanation_alignment.sampling import sample_order
 
 __all__ = ["DEFAULT_METHODS", "evaluate"]
 
@@ -41,7 +41,7 @@ DEFAULT_METHODS: Final = ("vanilla_gradients", "gradcam")
 #: Samples a work unit has: what a killed run loses at most, and the least a shard can take.
 UNIT_SIZE: Final = 1024
 
-_OK, _NO_ANNOTATION, _FLAT, _ERROR = (STATUSES.index(word) for word in ("ok", "no_annotation", "flat_map", "error"))
+_OK = STATUSES.index("ok")
 
 
 def evaluate(
@@ -100,7 +100,7 @@ def evaluate(
     if not names or len(set(names)) < len(names):
         raise UsageError(f"metrics: expected one or more different ones, got {', '.join(metrics) or 'none'}")
     ids = dataset.ids()
-    order = _sample_order(dataset, ids, sample, seed)
+    order = sample_order(dataset, ids, sample, seed)
     with SinglePass(classifier, requests, output=output, target=target) as explainer:
         described = [_describe(request, explainer) for request in requests]
     writer = RunWriter(out, experiment=experiment, toy=_is_toy(dataset))
@@ -114,10 +114,11 @@ def evaluate(
     evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
     writer.record_dataset(dataset.name, _dataset_record(dataset))
     writer.record_model(_model_row(classifier, described, seed))
+    attributes = {name: pa.array(values) for name, values in dataset.attributes().items()}
+    reading = _Reading(dataset, ids, attributes, batch_size, workers)
     for evaluation in evaluations:
         held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
         wanted = [request for request in requests if (request.canonical, request.binarization) in held]
-        reading = _Reading(dataset, ids, batch_size, workers)
         with SinglePass(classifier, wanted, output=output, target=target) as explainer:
             loop = _Loop(classifier, reading, explainer, wanted, names, target, seed)
             if _work(loop, evaluation, order, shard, max_errors, progress):
@@ -131,6 +132,7 @@ class _Reading:
 
     dataset: AnnotatedDataset
     ids: Sequence[str]
+    attributes: Mapping[str, pa.Array]
     batch_size: int
     workers: int
 
@@ -173,72 +175,33 @@ class _Loop:
             yield self._score(batch, self._explain(batch))
 
     def table(self, places: Sequence[int], scored: Sequence[_Scored]) -> pa.Table:
-        """The rows of scored batches: sample by sample, method by method, region by region."""
+        """The rows of scored batches, brought to the CPU together."""
         dataset = self.reading.dataset
-        regions, ids = list(dataset.regions), [name for part in scored for name in part.ids]
-        n, rows_each = len(ids), len(self.requests) * len(regions)
-        label = torch.cat([part.labels for part in scored]).numpy()
         prediction, rank = torch.cat([part.decisions for part in scored], dim=1).cpu().numpy()
-        confidence = torch.cat([part.confidence for part in scored]).cpu().numpy()
-        scores = torch.cat([part.scores for part in scored], dim=3).cpu().numpy()
         areas = torch.cat([part.areas for part in scored], dim=3).cpu().numpy()
-        flat = torch.cat([part.flat for part in scored], dim=1).cpu().numpy()
-        given = torch.cat([part.given for part in scored], dim=1).numpy()
-        status = np.where((given == _OK) & flat[:, None], _FLAT, given)
-        message: list[str | None] = [part.errors.get(at) for part in scored for at in range(len(part.ids))]
-        failed = np.array([text is not None for text in message])
-        unlabelled = label < 0
-        height, width = scored[0].size
-
-        def per_sample(values: np.ndarray[Any, Any], kind: pa.DataType, undefined: np.ndarray[Any, Any]) -> pa.Array:
-            return pa.array(np.repeat(values, rows_each), kind, mask=np.repeat(undefined, rows_each))
-
-        def per_row(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-            full = np.broadcast_to(values, (len(self.requests), len(regions), n))
-            return np.ascontiguousarray(full.transpose(2, 0, 1)).reshape(-1)
-
-        def words(codes: np.ndarray[Any, Any], names: Sequence[str]) -> pa.Array:
-            return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32)), pa.array(list(names), pa.string()))
-
-        def constant(value: str) -> pa.Array:
-            return words(np.zeros(n * rows_each, dtype=np.int32), [value])
-
-        def numbered(axis: int) -> np.ndarray[Any, Any]:
-            shape = [-1 if place == axis else 1 for place in range(3)]
-            return per_row(np.arange((len(self.requests), len(regions))[axis]).reshape(shape))
-
-        status_rows = per_row(status)
-        columns: dict[str, Any] = {
-            "model": constant(self.classifier.name),
-            "seed": pa.array(np.full(n * rows_each, self.seed)),
-            "dataset": constant(dataset.name),
-            "sample_id": pa.array(np.repeat(np.array(ids, dtype=object), rows_each), pa.string()),
-            "target": constant(self.target),
-            "method": words(numbered(0), [request.canonical for request in self.requests]),
-            "binarization": words(numbered(0), [request.binarization for request in self.requests]),
-            "region": words(numbered(1), regions),
-            "label": per_sample(label, pa.int32(), unlabelled),
-            "prediction": per_sample(prediction, pa.int32(), failed),
-            "confidence": per_sample(confidence, pa.float32(), failed),
-            "label_rank": per_sample(rank, pa.int32(), failed | unlabelled),
-            "correct": per_sample(prediction == label, pa.bool_(), failed | unlabelled),
-            "status": words(status_rows, STATUSES),
-            "message": pa.array(np.repeat(np.array(message, dtype=object), rows_each), pa.string()),
-        }
-        for place, metric in enumerate(self.metrics):
-            values = per_row(scores[:, :, place])
-            columns[metric] = pa.array(values, pa.float32(), mask=np.isnan(values) | (status_rows != _OK))
-        absent = per_row(np.isin(given, [_NO_ANNOTATION, _ERROR]))
-        columns["annotation_area"] = pa.array(per_row(areas[:, :, 0]), pa.int32(), mask=absent)
-        no_map = per_row(flat[:, None] | failed)
-        columns["salient_area"] = pa.array(per_row(areas[:, :, 1]), pa.int32(), mask=no_map)
-        columns["map_height"] = pa.array(np.full(n * rows_each, height), pa.int32())
-        columns["map_width"] = pa.array(np.full(n * rows_each, width), pa.int32())
-        attributes = {name: pa.array(values) for name, values in dataset.attributes().items()}
-        where = pa.array(np.repeat(np.asarray(places), rows_each))
-        columns |= {ATTRIBUTE_PREFIX + name: values.take(where) for name, values in attributes.items()}
-        kinds = {name: values.type for name, values in attributes.items()}
-        return pa.table(columns, schema=scores_schema(self.metrics, kinds))
+        unit = ScoredUnit(
+            ids=[name for part in scored for name in part.ids],
+            messages=[part.errors.get(at) for part in scored for at in range(len(part.ids))],
+            label=torch.cat([part.labels for part in scored]).numpy(),
+            prediction=prediction,
+            label_rank=rank,
+            confidence=torch.cat([part.confidence for part in scored]).cpu().numpy(),
+            annotation_status=torch.cat([part.given for part in scored], dim=1).numpy(),
+            flat=torch.cat([part.flat for part in scored], dim=1).cpu().numpy(),
+            scores=torch.cat([part.scores for part in scored], dim=3).cpu().numpy(),
+            annotation_area=areas[:, :, 0],
+            salient_area=areas[:, :, 1],
+            map_size=scored[0].size,
+        )
+        where = pa.array(places)
+        return score_rows(
+            unit,
+            key={"model": self.classifier.name, "seed": self.seed, "dataset": dataset.name, "target": self.target},
+            methods=[(request.canonical, request.binarization) for request in self.requests],
+            regions=list(dataset.regions),
+            metrics=self.metrics,
+            attributes={name: values.take(where) for name, values in self.reading.attributes.items()},
+        )
 
     def examples(self, places: Sequence[int]) -> Iterator[Example]:
         """The pictures of the decisions at these places."""
@@ -369,29 +332,6 @@ def _parse_methods(methods: Sequence[str]) -> list[MethodRequest]:
         if count > 1:
             raise UsageError(f"methods: {key[0]} with {key[1]} was given {count} times")
     return requests
-
-
-def _sample_order(dataset: AnnotatedDataset, ids: Sequence[str], sample: int | None, seed: int) -> list[int]:
-    """Places in the dataset to evaluate, in its own order; a sample is class-balanced.
-
-    Whether a sample is drawn depends on its id and the seed, not on the order of the dataset.
-    """
-    if not len(dataset):
-        raise UsageError(f"dataset {dataset.name} is empty")
-    if len(set(ids)) != len(ids):
-        twice = next(name for name, count in collections.Counter(ids).items() if count > 1)
-        raise UsageError(f"dataset {dataset.name} has the id {twice!r} more than once; ids must be unique")
-    if sample is None:
-        return list(range(len(ids)))
-    if not 1 <= sample <= len(ids):
-        raise UsageError(f"sample: expected 1 to {len(ids)}, the size of {dataset.name}, got {sample}")
-    labels = dataset.labels() if hasattr(dataset, "labels") else [dataset[place].label for place in range(len(ids))]
-    by_class: dict[int | None, list[int]] = collections.defaultdict(list)
-    drawn_first = sorted(range(len(ids)), key=lambda place: hashlib.sha256(f"{seed} {ids[place]}".encode()).digest())
-    for place in drawn_first:
-        by_class[labels[place]].append(place)
-    turns = [(turn, at, place) for at, places in enumerate(by_class.values()) for turn, place in enumerate(places)]
-    return sorted(place for _, _, place in sorted(turns)[:sample])
 
 
 def _in_shard(unit: int, shard: str | None) -> bool:
