@@ -172,6 +172,18 @@ def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:
         assert (run.path / f"figures/{name}.svg").stat().st_size > 5_000
 
 
+def test_reported_numbers_stand_beside_those_of_mnist_only(run: ea.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert results(run).select("reported", "accuracy_reported").null_count().row(0) == (results(run).height,) * 2
+    monkeypatch.setattr("explanation_alignment.experiments.mnist._compared", lambda _: True)
+    table = results(run).filter(pl.col("method") == "vanilla_gradients")
+    assert table["accuracy_reported"].null_count() == 0
+    assert table.filter(pl.col("metric").is_in(["iou_coverage", "pointing_game"]))["reported"].null_count() == 0
+    _, rows = tabulate(run, "vanilla_gradients")
+    assert [row[2][-1] for row in rows] == ["study .981", "study .981", "study .996", "study .461"]
+    assert rows[0][3][-1] == "study .294"
+    assert tabulate(run, "gradcam")[1][0][2][-1] != "study .981"
+
+
 def test_reported_numbers_are_those_of_the_study() -> None:
     assert len(REPORTED) == 8
     assert REPORTED["uncorrelated", "uncorrelated", "digit"].iou_coverage == 0.294

@@ -114,7 +114,7 @@ def render_report(
         summary: a table with the columns of ``SUMMARY_SCHEMA``; its rows of the group ``all`` make the headline table,
             those of other groups a table of their own.
         sentences: what was found, in plain words; the first thing a reader sees.
-        sections: what follows the headline table.
+        sections: what follows them, before the headline table, which can be long.
         subtitle: a line below the heading.
         labels: words to show instead of the names of models, datasets, regions and methods.
         level: nominal coverage of the summary's intervals.
