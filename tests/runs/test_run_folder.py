@@ -85,6 +85,21 @@ def test_targets_are_not_mixed(run: ea.Run) -> None:
     assert set(summary["group"]) == {"all", "target=label"}
 
 
+def test_report_of_a_run_whose_evidence_was_only_explained_for_another_target(run: ea.Run) -> None:
+    class Others(Patches):
+        name, regions, evidence = "others", ("thing", "corner"), ("thing",)
+
+        def __getitem__(self, index: int) -> ea.Sample:
+            sample = super().__getitem__(index)
+            regions = {"thing": sample.annotations["patch"], "corner": sample.annotations["corner"]}
+            return ea.Sample(sample.id, sample.image, sample.label, regions, sample.attributes)
+
+    grown = ea.evaluate(small_classifier(), Others(), out=run.path, batch_size=8, target="2")
+    page = ea.report(grown).read_text()
+    assert "looks at patch" in page
+    assert "looks at thing" not in page
+
+
 def test_opening_what_is_no_run(tmp_path: Path, run: ea.Run) -> None:
     with pytest.raises(RunError, match="no such folder"):
         ea.open_run(tmp_path / "nowhere")

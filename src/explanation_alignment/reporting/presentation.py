@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import polars as pl
 from matplotlib.figure import Figure
 
 from explanation_alignment.metrics.registry import METRICS
@@ -72,7 +73,10 @@ def _general(run: Run) -> Presentation:
     summary = run.summary()
     words, metric = [], summary["metric"][0]
     if (METRICS[metric].chance if metric in METRICS else None) is not None:
-        words = [*sentences(reliance(run.scores(), evidence=run.evidence, metric=metric)), rule(metric=metric)]
+        # Evidence of a dataset that was only explained for another target is in no row that counts here.
+        regions = set(summary.filter(pl.col("group") == "all")["region"])
+        evidence = [region for region in run.evidence if region in regions]
+        words = [*sentences(reliance(run.scores(), evidence=evidence, metric=metric)), rule(metric=metric)]
     if len(words) > _MAX_SENTENCES:
         words = []  # a list nobody reads; the figures and the table say it
     toy = bool(run.info["toy"])
