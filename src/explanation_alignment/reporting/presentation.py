@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 from matplotlib.figure import Figure
 
+from explanation_alignment.experiments import EXPERIMENTS
 from explanation_alignment.metrics.registry import METRICS
 from explanation_alignment.reporting.figures import ea_bars, example_grid
 from explanation_alignment.reporting.html import Section
@@ -62,11 +64,10 @@ class Presentation:
 def present(run: Run) -> Presentation:
     """What there is to say of a run: its experiment's own words, or the general ones."""
     experiment = run.info["experiment"]
-    if experiment is not None and experiment["name"] == "mnist":
-        from explanation_alignment.experiments.mnist import present as present_mnist
-
-        return present_mnist(run)
-    return _general(run)
+    if experiment is None or experiment["name"] not in EXPERIMENTS:
+        return _general(run)
+    presentation: Presentation = importlib.import_module(EXPERIMENTS[experiment["name"]]).present(run)
+    return presentation
 
 
 def _general(run: Run) -> Presentation:
