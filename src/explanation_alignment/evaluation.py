@@ -377,7 +377,7 @@ def _question(
     output: Output,
     metrics: Sequence[str],
 ) -> dict[str, Any]:
-    """Everything that changes numbers, but the methods (DESIGN of a run: the identity's other half)."""
+    """Everything that changes numbers, but the methods, which are the identity's other half."""
     preprocessing = classifier.preprocessing
     return {
         "model": classifier.name,
