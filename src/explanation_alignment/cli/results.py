@@ -26,6 +26,7 @@ def print_experiment(run: Run) -> None:
 
     console = _console()
     data = run.info["experiment"]["settings"]["data"]["source"]
+    study = "; the study's number" if data == "mnist" else ""  # the only images it can be compared on
     for method in mnist.METHODS:
         headings, rows = mnist.tabulate(run, method)
         table = _table(f"Coloured MNIST ({data}): {method}", headings)
@@ -33,7 +34,7 @@ def print_experiment(run: Run) -> None:
             table.add_row(*(_cell(lines) for lines in row))
         console.print(table)
         uncertainty = "± SD over seeds" if run.summary()["seed"].n_unique() > 1 else "95 % interval, or ± SD over sets"
-        console.print(Text(f"a cell: mean; {uncertainty}; (a map that knows nothing); the study's number\n", "dim"))
+        console.print(Text(f"a cell: mean; {uncertainty}; (a map that knows nothing){study}\n", "dim"))
     presentation = present(run)
     for sentence in presentation.sentences:
         console.print(Text(sentence))
