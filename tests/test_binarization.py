@@ -8,6 +8,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from explanation_alignment import binarization
 from explanation_alignment.binarization import BINARIZATIONS, Binarization, binarize
@@ -174,6 +176,64 @@ def test_shape_layout_and_gradients_are_the_callers_business() -> None:
     assert binarize(torch.zeros(0, 8, 6), "std:1").shape == (0, 8, 6)
 
 
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 40), st.integers(1, 90)),
+    start=st.integers(0, 9),
+    turned=st.booleans(),
+)
+def test_pixels_are_counted_however_the_masks_lie_in_memory(shape: tuple[int, ...], start: int, turned: bool) -> None:
+    storage = random_masks(math.prod(shape) + start) if math.prod(shape) else torch.zeros(start, dtype=torch.bool)
+    masks = storage[start:].view(shape)
+    masks = masks.mT if turned else masks
+    found = binarization.count_pixels(masks)
+    assert found.dtype == torch.int32
+    assert found.tolist() == masks.int().sum((-2, -1)).tolist()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (511, 513)])
+def test_full_masks_are_counted_in_full(size: tuple[int, int]) -> None:
+    assert binarization.count_pixels(torch.ones(2, *size, dtype=torch.bool)).tolist() == [size[0] * size[1]] * 2
+
+
+@settings(max_examples=40)
+@given(batch=st.integers(0, 5), height=st.integers(1, 400), width=st.integers(1, 400), seed=st.integers(0, 2**32 - 1))
+def test_thresholds_hold_in_blocks_too(batch: int, height: int, width: int, seed: int) -> None:
+    maps, thresholds = random_maps(batch, height, width, seed=seed), random_maps(batch, seed=seed + 1)
+    assert torch.equal(binarization.at_least(maps, thresholds), maps >= thresholds[:, None, None])
+
+
+@settings(max_examples=60)
+@given(size=st.integers(2, 9), seed=st.integers(0, 2**32 - 1), t=st.floats(0, 1))
+def test_a_threshold_between_two_single_precision_numbers_is_not_rounded_down(size: int, seed: int, t: float) -> None:
+    # Neighbouring float32 values around 1, so that thresholds in double precision fall between them.
+    steps = torch.randint(0, 5, (1, size, size), generator=torch.Generator().manual_seed(seed))
+    steps[0, 0, :2] = torch.tensor([0, 4])
+    maps = (1 + steps.double() * 2.0**-23).float()
+    expected = maps.double() >= maps.double().amin() + t * (maps.double().amax() - maps.double().amin())
+    assert torch.equal(binarize(maps, f"threshold:{t!r}"), expected)
+
+
+@settings(max_examples=30)
+@given(
+    size=st.tuples(st.integers(1, 4), st.integers(1, 9), st.integers(1, 9)),
+    levels=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_peak_is_the_first_maximum(size: tuple[int, int, int], levels: int, seed: int) -> None:
+    maps = torch.randint(0, levels, size, generator=torch.Generator().manual_seed(seed)).float()
+    assert binarization.Maps.of(maps).peak.tolist() == [int(m.argmax()) for m in maps.numpy()]
+
+
+@pytest.mark.parametrize(("offset", "spread"), [(1e6, 1e-3), (1e-3, 1e-6), (-1e8, 1.0), (3e38, 0.0)])
+def test_moments_are_exact_far_from_zero(offset: float, spread: float) -> None:
+    maps = (offset + spread * random_maps(5, 200, 300).double()).float()
+    found = binarization.Maps.of(maps)
+    values = maps.double().numpy()
+    np.testing.assert_allclose(found.mean.flatten(), values.mean((1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(found.std.flatten(), values.std((1, 2)), rtol=1e-9, atol=abs(offset) * 1e-15)
+
+
 def test_percentile_of_more_elements_than_quantile_takes() -> None:
     maps = torch.arange(1024.0 * 1024).view(1024, 1024).expand(17, 1024, 1024)
     assert binarize(maps, "percentile:75").sum((1, 2)).tolist() == [2**18] * 17
@@ -189,6 +249,7 @@ def test_percentile_of_more_elements_than_quantile_takes() -> None:
         ("std:1e-3", "std:0.001"),
         ("threshold:0.50", "threshold:0.5"),
         ("percentile:95", "percentile:95"),
+        ("percentile:1", "percentile:1"),
         ("area", "area"),
         ("otsu", "otsu"),
     ],

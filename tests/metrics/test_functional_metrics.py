@@ -159,6 +159,7 @@ def cases() -> tuple[np.ndarray, np.ndarray]:
         ("pointing_game", {"tolerance": 2}),
         ("pointing_game", {"tolerance": 2.3}),
         ("pointing_game", {"tolerance": 100}),
+        ("top_k_intersection", {"k": 1}),
         ("top_k_intersection", {"k": 7}),
         ("top_k_intersection", {"k": 48}),
     ],
@@ -210,6 +211,16 @@ def test_overlap_counts_the_pixels() -> None:
     assert counts.annotation_area.tolist() == annotation.sum((1, 2, 3)).tolist()
     for name in ("iou_coverage", "ground_truth_coverage", "saliency_coverage"):
         assert torch.equal(getattr(counts, name)().float(), getattr(functional, name)(mask, annotation))
+
+
+def test_a_map_of_one_pixel() -> None:
+    saliency, annotation = torch.tensor([[[2.0]], [[-1.0]], [[0.0]]]), torch.ones(3, 1, 1)
+    expected = {"iou_coverage": [1, 1, 0], "ground_truth_coverage": [1, 1, 0], "saliency_coverage": [1, 1, math.nan]}
+    expected |= {"saliency_coverage_continuous": [1, 1, math.nan], "relevance_mass_accuracy": [1, math.nan, math.nan]}
+    expected |= {"relevance_rank_accuracy": [1, 1, 1], "top_k_intersection": [1, 1, 1]}
+    for name, metric in METRICS.items():
+        found = metric.function(saliency != 0 if metric.needs == "mask" else saliency, annotation)
+        np.testing.assert_array_equal(found.numpy(), expected.get(name, [math.nan] * 3), err_msg=name)
 
 
 def test_nss_divides_by_the_population_deviation() -> None:

@@ -162,27 +162,65 @@ def test_with_a_data_loader_pickled_and_restored() -> None:
     assert (restored.n, restored.n_undefined) == (copy.n, copy.n_undefined) == (9, 3)
 
 
-def test_plot() -> None:
+@each
+def test_plot(cls: type[AlignmentMetric]) -> None:
     mpl.use("Agg")
-    metric = classes.IoUCoverage()
-    metric.update(*batch(classes.IoUCoverage))
-    figure, axes = metric.plot()
-    assert axes.get_ylim()[0] <= 0
-    assert axes.get_ylim()[1] >= 1
-    plt.close(figure)
+    metric = cls()
+    values = [metric(*batch(cls)), metric(*batch(cls, 10))]
+    for given in ((), (values,)):
+        figure, axes = metric.plot(*given)
+        low, high = axes.get_ylim()
+        assert cls.plot_lower_bound is None or low <= cls.plot_lower_bound
+        assert cls.plot_upper_bound is None or high >= cls.plot_upper_bound
+        assert cls.__name__ in axes.get_title() + axes.get_ylabel() + str(axes.get_legend_handles_labels())
+        plt.close(figure)
+
+
+@pytest.mark.parametrize("needs_heatmap", [False, True])
+def test_all_in_one_collection(needs_heatmap: bool) -> None:
+    chosen = [cls for cls in CLASSES if (cls._registered.needs == "heatmap") == needs_heatmap]
+    collection = MetricCollection([cls() for cls in chosen], prefix="val/")
+    maps, annotations = batch(chosen[0])
+    stepped = collection(maps[:6], annotations[:6])
+    collection.update(maps[6:], annotations[6:])
+    computed = collection.compute()
+    assert set(computed) == set(stepped) == {f"val/{cls.__name__}" for cls in chosen}
+    for name, metric in collection.items():
+        key = name if name.startswith("val/") else f"val/{name}"
+        assert computed[key].item() == pytest.approx(expected(metric, maps, annotations)[0], rel=1e-6)
+        assert stepped[key].item() == pytest.approx(expected(metric, maps[:6], annotations[:6])[0], rel=1e-6)
+    copied = collection.clone(prefix="test/")
+    copied.reset()
+    assert all(metric.n == 0 for metric in copied.values())
+    assert all(metric.n == 9 for metric in collection.values())
+
+
+@each
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_updates_in_any_dtype_and_shape(cls: type[AlignmentMetric], dtype: torch.dtype) -> None:
+    maps, annotations = (tensor[:, None] for tensor in batch(cls))
+    maps = maps.half()  # the same values in each
+    if cls._registered.needs == "heatmap":
+        annotations = annotations.half()
+    first, second = cls(), cls()
+    first.update(maps.float(), annotations.float())
+    second.update(maps.to(dtype), annotations.to(dtype))
+    assert first.compute().item() == pytest.approx(second.compute().item(), rel=1e-6)
+    assert first.n == second.n
 
 
 def share(rank: int, folder: str) -> None:
-    """What each of two processes does: score every other decision, then agree on the mean."""
+    """What each of two processes does: score its decisions, one more than the other, then agree on the mean."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     try:
         found = {}
-        for cls in (classes.IoUCoverage, classes.HeatmapKL):
+        for cls in CLASSES:
             metric = cls()
-            maps, annotations = batch(cls)
-            metric.update(maps[rank::2], annotations[rank::2])
-            found[cls.__name__] = (metric.compute().item(), metric.n)
+            maps, annotations = batch(cls, 13)
+            for chosen in (slice(rank, 7, 2), slice(7 + rank, None, 2)):
+                metric.update(maps[chosen], annotations[chosen])
+            found[cls.__name__] = (metric.compute().item(), metric.n, metric.n_undefined)
         torch.save(found, f"{folder}/{rank}.pt")
     finally:
         torch.distributed.destroy_process_group()
@@ -191,12 +229,13 @@ def share(rank: int, folder: str) -> None:
 def test_two_processes_equal_one(tmp_path: Path) -> None:
     torch.multiprocessing.spawn(share, args=(str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
-    for cls in (classes.IoUCoverage, classes.HeatmapKL):
+    for cls in CLASSES:
         metric = cls()
-        metric.update(*batch(cls))
-        means, counts = zip(*(found[cls.__name__] for found in ranks), strict=True)
+        metric.update(*batch(cls, 13))
+        means, counts, undefined = zip(*(found[cls.__name__] for found in ranks), strict=True)
         assert means[0] == means[1] == metric.compute().item()
-        assert sum(counts) == metric.n
+        assert sum(counts) == metric.n == 10
+        assert sum(undefined) == metric.n_undefined == 3
 
 
 def test_examples_in_the_docstrings() -> None:

@@ -1,4 +1,4 @@
-"""What the registry says of each metric, held against its function: the property table drives every test here."""
+"""What registry and property table say of each metric, held against its function."""
 
 from __future__ import annotations
 
@@ -11,15 +11,12 @@ import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from property_table import ALL, OF_HEATMAPS, OF_MASKS, OF_SALIENCY, PROPERTIES
+from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from explanation_alignment.binarization import binarize
 from explanation_alignment.metrics.registry import METRICS, Metric, get_metric
-
-ALL = [*METRICS.values(), get_metric("pointing_game(tolerance=1.5)"), get_metric("top_k_intersection(k=4)")]
-OF_MASKS = [m for m in ALL if m.needs == "mask"]
-OF_SALIENCY = [m for m in ALL if m.needs == "saliency"]
-OF_HEATMAPS = [m for m in ALL if m.needs == "heatmap"]
 
 quick = settings(max_examples=20, deadline=None, derandomize=True)
 seeds = st.integers(0, 2**32 - 1)
@@ -125,14 +122,17 @@ def test_an_empty_annotation_is_undefined(metric: Metric) -> None:
     assert metric.function(prediction, torch.zeros_like(annotation)).isnan().all()
 
 
-@each(OF_MASKS + OF_SALIENCY)
-def test_a_full_annotation_is_undefined_where_the_registry_says_so(metric: Metric) -> None:
-    prediction, annotation = batch(metric, 3)
+@each(ALL)
+@quick
+@given(seed=seeds)
+def test_everything_annotated_alike(metric: Metric, seed: int) -> None:
+    prediction, annotation = batch(metric, seed)
+    prediction[:, 0, :2] = torch.tensor([1, 0])  # something is salient, not everything, and something is positive
+    full = PROPERTIES[metric.name].full
+    assert (full == "nan") == ("full_annotation" in metric.undefined)
     scores = metric.function(prediction, torch.ones_like(annotation))
-    if "full_annotation" in metric.undefined:
-        assert scores.isnan().all()
-    elif metric.name not in ("iou_coverage", "ground_truth_coverage"):  # these are b / N here
-        same(scores, torch.ones_like(scores), 1e-6)
+    share = prediction.double().mean((1, 2)).float()
+    same(scores, {"nan": share * math.nan, "one": torch.ones_like(share), "salient_share": share}[full], 1e-6)
 
 
 @each(OF_MASKS)
@@ -154,29 +154,135 @@ def test_a_map_or_heatmap_without_anything_positive(metric: Metric) -> None:
     assert undefined.all() == undefined.any() == ("no_positive_mass" in metric.undefined)
 
 
-CONSTANT = {
-    "roc_auc": 0.5,
-    "average_precision": 0.2,
-    "saliency_coverage_continuous": 0.2,
-    "relevance_mass_accuracy": 0.2,
-}
+@each(ALL)
+@quick
+@given(seed=seeds, value=st.sampled_from([0.1, 3.0, 1e-30]))
+def test_a_constant_map(metric: Metric, seed: int, value: float) -> None:
+    saliency, annotation = torch.full((6, 5, 7), value), batch(metric, seed)[1]
+    annotation[:, 0, 0], annotation[:, -1, -1] = 1, 0
+    constant = PROPERTIES[metric.name].constant
+    prediction = binarize(saliency, "std:1") if metric.needs == "mask" else saliency
+    scores = metric.function(prediction, annotation)
+    flat = annotation.flatten(1).float()
+    share = flat.mean(1)
+    if constant == "first":
+        k = {"relevance_rank_accuracy": flat.sum(1).long()}.get(metric.base)
+        k = torch.full((6,), int(metric.arguments.get("k", 1))) if k is None else k
+        expected = torch.stack([row[:n].mean() for row, n in zip(flat, k.tolist(), strict=True)])
+    elif constant == "everywhere":
+        expected = metric.function(torch.ones_like(saliency), annotation)
+    else:
+        expected = {"nan": share * math.nan, "share": share, "half": torch.full_like(share, 0.5)}[constant]
+    same(scores, expected, 1e-6)
+    if metric.needs == "heatmap":
+        assert metric.function(annotation, saliency).isnan().all()
 
 
 @each(OF_SALIENCY + OF_HEATMAPS)
-@pytest.mark.parametrize("value", [0.1, 3.0])
-def test_a_constant_map(metric: Metric, value: float) -> None:
-    saliency, annotation = torch.full((1, 5, 7), value), batch(metric, 3)[1][:1]
-    if metric.needs == "heatmap":
-        assert metric.function(saliency, annotation).isnan().all()
-        assert metric.function(annotation, saliency).isnan().all()
-        return
-    annotation = torch.zeros(1, 5, 7, dtype=torch.bool)
-    annotation[:, 1] = True  # a fifth of the map, and not its first pixels
-    score = metric.function(saliency, annotation)
-    if metric.base == "pointing_game":
-        assert score.isnan().all()
-    else:  # the first pixels in row-major order count as the largest
-        assert score.item() == pytest.approx(CONSTANT.get(metric.name, 0.0), rel=1e-6)
+@quick
+@given(seed=seeds)
+def test_only_the_order_of_the_saliency_counts_where_the_table_says_so(metric: Metric, seed: int) -> None:
+    saliency, annotation = batch(metric, seed)
+    expected = metric.function(saliency, annotation)
+    for bent in (saliency.double().exp().float(), saliency**3, torch.where(saliency > 1, saliency * 9, saliency)):
+        found = metric.function(bent, annotation)
+        if PROPERTIES[metric.name].order_only:
+            same(found, expected)
+    if not PROPERTIES[metric.name].order_only:
+        assert not torch.allclose(metric.function(saliency**3, annotation), expected, equal_nan=True)
+
+
+@each(OF_SALIENCY + OF_HEATMAPS)
+@quick
+@given(seed=seeds, shift=st.sampled_from([-50.0, -3.0, 2.0, 1000.0]))
+def test_adding_a_constant_changes_nothing_where_the_table_says_so(metric: Metric, seed: int, shift: float) -> None:
+    saliency, annotation = batch(metric, seed)
+    if PROPERTIES[metric.name].shift:
+        same(metric.function(saliency + shift, annotation), metric.function(saliency, annotation), 1e-6)
+
+
+@each([m for m in OF_SALIENCY + OF_HEATMAPS if not PROPERTIES[m.name].shift])
+def test_adding_a_constant_changes_the_others(metric: Metric) -> None:
+    saliency, annotation = batch(metric, 0)
+    found = metric.function(saliency + 2, annotation)
+    assert not torch.allclose(found, metric.function(saliency, annotation), equal_nan=True)
+
+
+@each(OF_HEATMAPS)
+@quick
+@given(seed=seeds, factor=st.sampled_from([1e-25, 0.3, 7.0, 1e25]))
+def test_the_scale_of_human_attention_does_not_matter(metric: Metric, seed: int, factor: float) -> None:
+    assert PROPERTIES[metric.name].annotation_scale
+    saliency, annotation = batch(metric, seed)
+    same(metric.function(saliency, annotation * factor), metric.function(saliency, annotation), 1e-5)
+
+
+@each(ALL)
+@quick
+@given(seed=seeds, order=st.permutations(range(35)))
+def test_moving_the_pixels_of_both_alike(metric: Metric, seed: int, order: list[int]) -> None:
+    prediction, annotation = batch(metric, seed)
+    properties = PROPERTIES[metric.name]
+    if properties.ties == "first":  # where ties are broken by place, there must be none
+        prediction = prediction + torch.arange(35).view(5, 7) / 100
+    moved = [tensor.flatten(1)[:, order].view(6, 5, 7) for tensor in (prediction, annotation)]
+    if properties.place:  # distances count: only the symmetries of the grid are left
+        moved = [tensor.flip(1, 2).mT for tensor in (prediction, annotation)]
+    same(metric.function(*moved), metric.function(prediction, annotation), 1e-6)
+
+
+@each([m for m in OF_SALIENCY if PROPERTIES[m.name].ties == "first"])
+@quick
+@given(seed=seeds)
+def test_the_first_of_tied_pixels_counts(metric: Metric, seed: int) -> None:
+    saliency, annotation = batch(metric, seed)
+    falling = saliency - torch.arange(35).view(5, 7) / 100
+    same(metric.function(saliency, annotation), metric.function(falling, annotation))
+
+
+@each([m for m in OF_SALIENCY + OF_HEATMAPS if m.base == "roc_auc"])
+@quick
+@given(seed=seeds)
+def test_ties_count_half_in_roc_auc(metric: Metric, seed: int) -> None:
+    saliency, annotation = batch(metric, seed)
+    best, worst = (metric.function(saliency + sign * annotation / 100, annotation) for sign in (1, -1))
+    same(metric.function(saliency, annotation), (best + worst) / 2, 1e-6)
+
+
+@each(ALL)
+@settings(max_examples=60)
+@given(seed=seeds, pixels=st.lists(st.integers(0, 34), min_size=2, max_size=2, unique=True))
+def test_more_saliency_where_there_is_more_annotation_is_never_worse(
+    metric: Metric, seed: int, pixels: list[int]
+) -> None:
+    """Monotonicity: of two pixels, the one with more annotation gets the larger saliency of the two."""
+    prediction, annotation = batch(metric, seed)
+    if metric.needs != "mask":
+        prediction = prediction.clamp(min=0)
+        prediction[:, 0, 0] += 1  # no map without anything positive
+    if not PROPERTIES[metric.name].monotone_with_ties:
+        prediction = prediction + torch.randperm(35, generator=torch.Generator().manual_seed(seed)).view(5, 7) / 100
+    before = metric.function(prediction, annotation)
+    moved, attention = prediction.flatten(1).clone(), annotation.flatten(1).float()
+    one, other = pixels
+    saliency = moved[:, pixels].clone()
+    wrong = (attention[:, one] - attention[:, other]) * (saliency[:, 0].float() - saliency[:, 1].float()) < 0
+    moved[:, one] = torch.where(wrong, saliency[:, 1], saliency[:, 0])
+    moved[:, other] = torch.where(wrong, saliency[:, 0], saliency[:, 1])
+    after = metric.function(moved.view_as(prediction), annotation)
+    assert torch.equal(before.isnan(), after.isnan())
+    gain = (after - before).nan_to_num(0) * (1 if metric.higher_is_better else -1)
+    assert gain.min() > -1e-5
+
+
+def test_average_precision_with_ties_can_fall_when_the_map_improves() -> None:
+    # Not the arithmetic but the definition: scikit-learn's numbers are the same.
+    annotation = torch.tensor([[[1, 0, 0, 1, 1]]])
+    before, after = torch.tensor([[[0.0, 2, 1, 0, 0]]]), torch.tensor([[[1.0, 2, 0, 0, 0]]])
+    scores = [METRICS["average_precision"].function(saliency, annotation).item() for saliency in (before, after)]
+    assert scores == pytest.approx([0.6, 17 / 30], rel=1e-6)
+    theirs = [average_precision_score(annotation.ravel(), saliency.ravel()) for saliency in (before, after)]
+    assert scores == pytest.approx(theirs, rel=1e-6)
 
 
 @each(OF_SALIENCY + OF_HEATMAPS)
@@ -214,6 +320,30 @@ def test_dtypes_and_shapes_of_the_prediction(metric: Metric) -> None:
         scores = metric.function(prediction.to(dtype), annotation)
         assert scores.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
         same(scores.float(), expected, 1e-6)
+
+
+@each(OF_HEATMAPS)
+def test_dtypes_of_a_heatmap(metric: Metric) -> None:
+    saliency, annotation = batch(metric, 5)
+    expected = metric.function(saliency, annotation)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        same(metric.function(saliency, annotation.to(dtype)), expected, 1e-6)
+        assert metric.function(saliency.half(), annotation.to(dtype)).dtype == torch.float32
+    same(metric.function(saliency, annotation[:, None]), expected)
+
+
+DEVICES = ["cpu", "meta", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@each(ALL)
+@pytest.mark.parametrize("device", DEVICES)
+def test_scores_stay_on_the_device(metric: Metric, device: str) -> None:
+    prediction, annotation = batch(metric, 5)
+    scores = metric.function(prediction.to(device), annotation.to(device))
+    assert scores.device.type == device
+    assert scores.shape == (6,)
+    if device != "meta":
+        same(scores.cpu(), metric.function(prediction, annotation), 1e-6)
 
 
 @each(OF_MASKS + OF_SALIENCY)

@@ -12,6 +12,7 @@ from explanation_alignment.metrics.registry import DEFAULT_METRICS, METRICS, Met
 
 if TYPE_CHECKING:
     from explanation_alignment.metrics import classes, functional, registry, scoring
+    from explanation_alignment.metrics.center import center_point_hits, center_rank
     from explanation_alignment.metrics.classes import (
         AlignmentMetric,
         GroundTruthCoverage,
@@ -53,6 +54,8 @@ __all__ = [
     "SaliencyCoverageContinuous",
     "SaliencyROCAUC",
     "TopKIntersection",
+    "center_point_hits",
+    "center_rank",
     "classes",
     "functional",
     "get_metric",
@@ -62,7 +65,7 @@ __all__ = [
 ]
 
 #: Where the names live that need torch.
-_MODULES = {"MapScores": "scoring", "score_maps": "scoring"}
+_MODULES = {"MapScores": "scoring", "center_point_hits": "center", "center_rank": "center", "score_maps": "scoring"}
 
 
 def __getattr__(name: str) -> Any:

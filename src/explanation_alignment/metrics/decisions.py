@@ -24,6 +24,7 @@ from explanation_alignment.binarization import (
     total,
 )
 from explanation_alignment.errors import UsageError
+from explanation_alignment.metrics.center import check_tolerance, count_central
 from explanation_alignment.metrics.registry import Metric
 
 __all__ = ["Decisions", "Overlap"]
@@ -120,6 +121,12 @@ class Decisions:
         """|B&G| / |B|."""
         return self.overlap.saliency_coverage()
 
+    def center_iou(self) -> Tensor:
+        """IoU of the annotation with the ``mask_area`` most central pixels (..., B), float32; NaN for flat maps."""
+        inside = count_central(self.annotations, self.annotation_area, self.overlap.mask_area)
+        scores = self.overlap._replace(intersection=inside).iou_coverage()
+        return torch.where(self.maps.flat, torch.nan, scores).float()
+
     def saliency_coverage_continuous(self) -> Tensor:
         """sum(|S|*G) / sum(|S|)."""
         return self._mass_share(self.maps.scaled.abs())
@@ -138,8 +145,7 @@ class Decisions:
         Raises:
             UsageError: the tolerance is not a number >= 0.
         """
-        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
-            raise UsageError(f"tolerance is {tolerance!r}; expected a distance in pixels >= 0")
+        check_tolerance(tolerance)
         peak = self.maps.peak
         if tolerance == 0:
             hit = at(self.annotations.flatten(-2), peak[:, None])[..., 0]

@@ -264,6 +264,7 @@ METRICS: Final[dict[str, Metric]] = {
             range=(-1.0, 1.0),
             symmetric=True,
             chance="zero",
+            undefined=("full_annotation",),
         ),
         Metric(
             name="heatmap_pearson",
@@ -274,6 +275,7 @@ METRICS: Final[dict[str, Metric]] = {
             range=(-1.0, 1.0),
             symmetric=True,
             chance="zero",
+            undefined=("full_annotation",),
         ),
         Metric(
             name="heatmap_kl",
@@ -283,7 +285,7 @@ METRICS: Final[dict[str, Metric]] = {
             source=_MIT,
             range=(0.0, float("inf")),
             higher_is_better=False,
-            undefined=("no_positive_mass",),
+            undefined=("full_annotation", "no_positive_mass"),
         ),
         Metric(
             name="heatmap_similarity",
@@ -292,6 +294,7 @@ METRICS: Final[dict[str, Metric]] = {
             summary="histogram intersection with human attention",
             source=_MIT,
             symmetric=True,
+            undefined=("full_annotation",),
         ),
         Metric(
             name="heatmap_nss",
@@ -300,7 +303,7 @@ METRICS: Final[dict[str, Metric]] = {
             summary="standardised saliency, averaged with human attention as weights",
             source=_MIT,
             range=(float("-inf"), float("inf")),
-            undefined=("no_positive_mass",),
+            undefined=("full_annotation", "no_positive_mass"),
         ),
     )
 }

@@ -24,12 +24,15 @@ class MapScores(NamedTuple):
         salient_area: pixels of the binarized map, int32, (B,); (R, B) under ``area``, where it depends on the region.
         annotation_area: pixels of the annotation (R, B), int32.
         flat: whether the map is constant or not finite (B,), bool; all its scores are NaN.
+        center_iou: IoU with the annotation of as many pixels at the centre of the map as are salient (R, B), float32:
+            what the same area would score for looking at the middle. NaN where the IoU of the map is undefined.
     """
 
     values: dict[str, Tensor]
     salient_area: Tensor
     annotation_area: Tensor
     flat: Tensor
+    center_iou: Tensor
 
 
 def score_maps(
@@ -37,6 +40,7 @@ def score_maps(
     binarization: str | Binarization,
     annotations: Tensor,
     metrics: Sequence[str | Metric] = DEFAULT_METRICS,
+    strengths: Tensor | None = None,
 ) -> MapScores:
     """Score B maps against R annotations each.
 
@@ -47,11 +51,12 @@ def score_maps(
         saliency: maps (B, H, W) or (B, 1, H, W), floating.
         binarization: the rule of the three coverages and of ``salient_area``, such as ``"std:1"``.
         annotations: masks (R, B, H, W), bool; all False where there is no annotation.
-        metrics: names from the registry, those that need an annotation mask.
+        metrics: names from the registry.
+        strengths: the annotations as real-valued attention (R, B, H, W), floating; needed by the ``heatmap`` metrics.
 
     Raises:
         UnknownNameError: a metric or a binarization does not exist.
-        UsageError: a spec, shape or dtype is wrong, or a metric needs a heatmap.
+        UsageError: a spec, shape or dtype is wrong, or a metric needs ``strengths`` and there are none.
 
     Example:
         >>> maps = torch.tensor([[[0.0, 1.0], [2.0, 9.0]]])
@@ -68,7 +73,11 @@ def score_maps(
     decisions = Decisions(maps, annotations, Binarization.parse(binarization))
     values = {}
     for metric in map(get_metric, metrics):
-        if metric.needs == "heatmap":
-            raise UsageError(f"metric {metric.name!r} needs a real-valued annotation; call metrics.functional directly")
-        values[metric.name] = decisions.score(metric)
-    return MapScores(values, decisions.overlap.mask_area, decisions.annotation_area, maps.flat)
+        if metric.needs != "heatmap":
+            values[metric.name] = decisions.score(metric)
+        elif strengths is None:
+            raise UsageError(f"metric {metric.name!r} needs real-valued annotations; give strengths (R, B, H, W)")
+        else:
+            scores = torch.stack([metric.function(maps.values, strength) for strength in strengths])
+            values[metric.name] = scores.masked_fill(maps.flat, torch.nan)
+    return MapScores(values, decisions.overlap.mask_area, decisions.annotation_area, maps.flat, decisions.center_iou())
