@@ -224,7 +224,7 @@ class TestHandMadeSamples:
 
 
 def unreadable(_: Sample) -> Sample:
-    image = Image.new("RGB", (6, 8))
+    image = Image.new("P", (6, 8))  # a mode that must be converted
 
     class Torn(Image.Image):
         def convert(self, *_: object, **__: object) -> Image.Image:
@@ -258,7 +258,8 @@ class TestDamage:
             ),
             pytest.param(
                 lambda _: sample(1, 1, size=(9, 6)),
-                "DatasetError: s1: the geometry gives 9 x 6, the classifier takes 8 x 6",
+                "DatasetError: s1: the geometry gives 9 x 6, the classifier takes 8 x 6; "
+                "give Preprocessing(geometry=Geometry(resize=(8, 6)))",
                 id="image of another size",
             ),
         ],

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from explanation_alignment.classifiers.classifier import Preprocessing
 from explanation_alignment.errors import DatasetError
 from explanation_alignment.runs.schema import STATUSES
-from explanation_alignment.sample import AnnotatedDataset, Sample, SampleBatch
+from explanation_alignment.sample import AnnotatedDataset, Heatmap, Sample, SampleBatch
 
 __all__ = ["Batch", "BatchReadable", "iterate_batches"]
 
@@ -44,6 +44,7 @@ class Batch:
         annotations: (R, B, H, W) bool, in the order of the dataset's regions; False where there is none.
         annotation_status: (R, B) int64, places in ``STATUSES``: ok, no_annotation, annotation_cropped, error.
         errors: place in the batch -> why that sample could not be read.
+        strengths: (R, B, H, W) float32, the annotations as real-valued attention; None unless asked for.
     """
 
     ids: Sequence[str]
@@ -52,6 +53,7 @@ class Batch:
     annotations: torch.Tensor
     annotation_status: torch.Tensor
     errors: Mapping[int, str]
+    strengths: torch.Tensor | None = None
 
 
 def iterate_batches(
@@ -61,6 +63,7 @@ def iterate_batches(
     preprocessing: Preprocessing,
     *,
     workers: int = 0,
+    strengths: bool = False,
 ) -> Iterator[Batch]:
     """Read batches in the order given.
 
@@ -71,6 +74,7 @@ def iterate_batches(
         preprocessing: its geometry is applied to images and annotations alike.
         workers: processes that decode ahead; 0 reads in this one. A dataset that can read whole
             batches from memory never needs them.
+        strengths: whether the annotations are wanted as real-valued attention too; a mask's is 0 or 1.
 
     Yields:
         One :class:`Batch` each; the result does not depend on ``workers``.
@@ -79,9 +83,9 @@ def iterate_batches(
         first = dataset.read_batch(batches[0][:1]).images
         if first.shape[1:] == preprocessing.input_size and preprocessing.geometry.leaves_alone(*first.shape[2:]):
             for indices in batches:
-                yield _whole_batch(dataset.read_batch(indices), dataset.regions)
+                yield _whole_batch(dataset.read_batch(indices), dataset.regions, strengths)
             return
-    reader = _SampleReader(dataset, ids, preprocessing)
+    reader = _SampleReader(dataset, ids, preprocessing, strengths)
     yield from DataLoader(
         reader,
         batch_sampler=[list(places) for places in batches],
@@ -92,10 +96,13 @@ def iterate_batches(
     )
 
 
-def _whole_batch(batch: SampleBatch, regions: Sequence[str]) -> Batch:
-    annotations = torch.stack([batch.annotations[region] for region in regions])
+def _whole_batch(batch: SampleBatch, regions: Sequence[str], strengths: bool) -> Batch:
+    count, _, height, width = batch.images.shape
+    masks = [batch.annotations[region] for region in regions]
+    annotations = torch.stack(masks) if masks else torch.zeros((0, count, height, width), dtype=torch.bool)
     status = torch.where(annotations.flatten(2).any(dim=2), _OK, _CROPPED)
-    return Batch(batch.ids, batch.images, batch.labels, annotations, status, {})
+    values = annotations.to(torch.float32) if strengths else None
+    return Batch(batch.ids, batch.images, batch.labels, annotations, status, {}, values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -106,15 +113,19 @@ class _Read:
     annotations: torch.Tensor
     status: torch.Tensor
     error: str | None
+    strengths: torch.Tensor | None
 
 
 class _SampleReader(Dataset[_Read]):
     """Reads one sample under the geometry; a sample that fails becomes an error, not an exception."""
 
-    def __init__(self, dataset: AnnotatedDataset, ids: Sequence[str], preprocessing: Preprocessing) -> None:
+    def __init__(
+        self, dataset: AnnotatedDataset, ids: Sequence[str], preprocessing: Preprocessing, strengths: bool
+    ) -> None:
         self._dataset = dataset
         self._ids = ids
         self._preprocessing = preprocessing
+        self._strengths = strengths
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -132,38 +143,48 @@ class _SampleReader(Dataset[_Read]):
                 annotations=torch.zeros((len(regions), height, width), dtype=torch.bool),
                 status=torch.full((len(regions),), _ERROR),
                 error=f"{type(error).__name__}: {error}",
+                strengths=torch.zeros((len(regions), height, width)) if self._strengths else None,
             )
 
     def _read(self, sample: Sample) -> _Read:
         channels, height, width = self._preprocessing.input_size
         geometry = self._preprocessing.geometry
-        picture = geometry.image(sample.image.convert("L" if channels == 1 else "RGB"))
+        mode = "L" if channels == 1 else "RGB"
+        picture = geometry.image(sample.image if sample.image.mode == mode else sample.image.convert(mode))
         if (picture.height, picture.width) != (height, width):
             raise DatasetError(
-                f"{sample.id}: the geometry gives {picture.height} x {picture.width}, "
-                f"the classifier takes {height} x {width}"
+                f"{sample.id}: the geometry gives {picture.height} x {picture.width}, the classifier takes "
+                f"{height} x {width}; give Preprocessing(geometry=Geometry(resize=({height}, {width})))"
             )
         pixels = torch.from_numpy(np.array(picture)).reshape(height, width, channels).permute(2, 0, 1)
         regions = self._dataset.regions
         masks = torch.zeros((len(regions), height, width), dtype=torch.bool)
         status = torch.full((len(regions),), _NO_ANNOTATION)
+        strengths = torch.zeros((len(regions), height, width)) if self._strengths else None
         for place, region in enumerate(regions):
             annotation = sample.annotations.get(region)
             if annotation is None:
                 continue
-            mask = annotation.to_mask()
-            if mask.shape != (sample.image.height, sample.image.width):
+            if annotation.size != (sample.image.height, sample.image.width):
                 raise DatasetError(
-                    f"{sample.id}: annotation {region!r} is {mask.shape[0]} x {mask.shape[1]}, "
+                    f"{sample.id}: annotation {region!r} is {annotation.size[0]} x {annotation.size[1]}, "
                     f"the image {sample.image.height} x {sample.image.width}"
                 )
-            masks[place] = torch.from_numpy(geometry.mask(mask).copy())
-            status[place] = _OK if masks[place].any() else _CROPPED
+            mask = geometry.annotation(annotation)
+            masks[place] = torch.from_numpy(mask.copy())
+            status[place] = _OK if mask.any() else _CROPPED
+            if strengths is not None:
+                strengths[place] = (
+                    torch.from_numpy(geometry.heatmap(annotation.strength))
+                    if isinstance(annotation, Heatmap)
+                    else masks[place].to(torch.float32)
+                )
         label = NO_LABEL if sample.label is None else sample.label
-        return _Read(sample.id, pixels, label, masks, status, None)
+        return _Read(sample.id, pixels, label, masks, status, None, strengths)
 
 
 def _collate(samples: Sequence[_Read]) -> Batch:
+    wanted = [sample.strengths for sample in samples if sample.strengths is not None]
     return Batch(
         ids=[sample.id for sample in samples],
         images=torch.stack([sample.image for sample in samples]),
@@ -171,4 +192,5 @@ def _collate(samples: Sequence[_Read]) -> Batch:
         annotations=torch.stack([sample.annotations for sample in samples], dim=1),
         annotation_status=torch.stack([sample.status for sample in samples], dim=1),
         errors={place: sample.error for place, sample in enumerate(samples) if sample.error is not None},
+        strengths=torch.stack(wanted, dim=1) if wanted else None,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Final
 
 __all__ = [
     "DatasetError",
@@ -17,6 +18,10 @@ __all__ = [
     "UsageError",
     "first_line",
 ]
+
+
+#: Known names a message lists where none is near.
+_LISTED: Final = 20
 
 
 class ExplanationAlignmentError(Exception):
@@ -42,11 +47,12 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         if near:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:
-            hint = f"known: {', '.join(known)}"
+            shown = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
+            hint = f"known: {shown or 'none'}"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from explanation_alignment.errors import UsageError
 
-__all__ = ["AnnotatedDataset", "Annotation", "AttributeValue", "Boxes", "Mask", "Sample", "SampleBatch"]
+__all__ = ["AnnotatedDataset", "Annotation", "AttributeValue", "Boxes", "Heatmap", "Mask", "Sample", "SampleBatch"]
 
 AttributeValue: TypeAlias = str | int | float | bool | None
 
@@ -39,6 +39,11 @@ class Mask:
             raise UsageError(
                 f"Mask.pixels: expected a (H, W) bool array, got shape {self.pixels.shape} {self.pixels.dtype}"
             )
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
 
     def to_mask(self) -> NDArray[np.bool_]:
         """The annotation as a (H, W) bool array."""
@@ -69,6 +74,11 @@ class Boxes:
                 f"Boxes.xyxy: expected an (N, 4) integer array, got shape {self.xyxy.shape} {self.xyxy.dtype}"
             )
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels, the image's."""
+        return self.height, self.width
+
     def to_mask(self) -> NDArray[np.bool_]:
         """The union of the boxes as a (H, W) bool array."""
         mask = np.zeros((self.height, self.width), dtype=np.bool_)
@@ -77,7 +87,44 @@ class Boxes:
         return mask
 
 
-Annotation: TypeAlias = Mask | Boxes
+@dataclass(frozen=True, slots=True, eq=False)
+class Heatmap:
+    """An annotation with a strength at every pixel: measured human attention, or marks of several people added up.
+
+    Metrics that compare with real-valued attention take the strengths; those that need a mask take the pixels of at
+    least half the largest strength (full width at half maximum).
+
+    Args:
+        strength: (H, W) float32 array at the image's own size, not negative and finite.
+
+    Raises:
+        UsageError: if it is no such array.
+    """
+
+    strength: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.strength.ndim != 2 or self.strength.dtype != np.float32:
+            raise UsageError(
+                f"Heatmap.strength: expected a (H, W) float32 array, got shape {self.strength.shape} "
+                f"{self.strength.dtype}"
+            )
+        if self.strength.size and not (np.isfinite(self.strength).all() and self.strength.min() >= 0):
+            raise UsageError("Heatmap.strength: expected finite values of at least 0")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels."""
+        return self.strength.shape[0], self.strength.shape[1]
+
+    def to_mask(self) -> NDArray[np.bool_]:
+        """The pixels of at least half the largest strength as a (H, W) bool array; none where all are 0."""
+        top = self.strength.max(initial=0)
+        mask: NDArray[np.bool_] = (self.strength >= top / 2) & (top > 0)
+        return mask
+
+
+Annotation: TypeAlias = Mask | Boxes | Heatmap
 
 
 @dataclass(frozen=True, slots=True, eq=False)

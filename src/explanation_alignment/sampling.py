@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import collections
-import hashlib
 from collections.abc import Sequence
 
+from explanation_alignment.datasets.base import draw_order, labels_of
 from explanation_alignment.errors import UsageError
 from explanation_alignment.sample import AnnotatedDataset
 
@@ -35,10 +35,9 @@ def sample_order(dataset: AnnotatedDataset, ids: Sequence[str], sample: int | No
         return list(range(len(ids)))
     if not 1 <= sample <= len(ids):
         raise UsageError(f"sample: expected 1 to {len(ids)}, the size of {dataset.name}, got {sample}")
-    labels = dataset.labels() if hasattr(dataset, "labels") else [dataset[place].label for place in range(len(ids))]
+    labels = labels_of(dataset)
     by_class: dict[int | None, list[int]] = collections.defaultdict(list)
-    drawn_first = sorted(range(len(ids)), key=lambda place: hashlib.sha256(f"{seed} {ids[place]}".encode()).digest())
-    for place in drawn_first:
+    for place in draw_order(ids, seed):
         by_class[labels[place]].append(place)
     turns = [(turn, at, place) for at, places in enumerate(by_class.values()) for turn, place in enumerate(places)]
     return sorted(place for _, _, place in sorted(turns)[:sample])

@@ -158,13 +158,13 @@ class TestProtocol:
         assert tuple(dataset.class_names) == tuple("0123456789")
         assert tuple(dataset.regions) == ("digit", "block")
         assert tuple(dataset.evidence) == ("digit",)
-        assert dataset.labels() == [place % 10 for place in range(20)]
+        assert list(dataset.labels()) == [place % 10 for place in range(20)]
 
     def test_ids_are_unique_and_in_order(self) -> None:
         dataset = ColoredMNIST(images=random_images())
         assert len(dataset) == 20
         assert len(set(dataset.ids())) == 20
-        assert dataset.ids()[:2] == ["test-00000", "test-00001"]
+        assert list(dataset.ids()[:2]) == ["test-00000", "test-00001"]
         assert [sample.id for sample in dataset] == list(dataset.ids())
 
     def test_places_from_the_end(self) -> None:

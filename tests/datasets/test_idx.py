@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from explanation_alignment.datasets.colored_mnist import InkImages
-from explanation_alignment.datasets.idx import find_idx, read_idx
+from explanation_alignment.datasets.reading.idx import find_idx, read_idx
 from explanation_alignment.errors import DatasetError, ExplanationAlignmentError
 
 IMAGES, LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"

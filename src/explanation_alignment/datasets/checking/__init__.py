@@ -1,0 +1,1 @@
+"""Whether a dataset is what it should be: problems, counts, a sheet of annotated images."""

@@ -1,0 +1,1 @@
+"""The files datasets consist of: found, confined to their folder, parsed once, and turned into masks."""

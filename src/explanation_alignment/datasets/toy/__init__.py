@@ -1,0 +1,1 @@
+"""Small generated stand-ins, written in the very layouts of the real archives."""
