@@ -6,43 +6,17 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import polars as pl
 import pytest
 import typer.main
 
 import explanation_alignment as ea
-from explanation_alignment.cli.app import app, main
+from command_line import Ealign
+from explanation_alignment.cli.app import app
 
 QUICK = "--digits --epochs 1 --permutations 1 --quiet"
-
-
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Ealign = Callable[[str], Done]
-
-
-@pytest.fixture
-def ealign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ealign:
-    def call(line: str) -> Done:
-        monkeypatch.setattr(sys, "argv", ["ealign", *shlex.split(line)])
-        monkeypatch.delenv("EALIGN_DEBUG", raising=False)
-        capsys.readouterr()
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return Done(code, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +50,8 @@ def test_help_is_quick_and_loads_no_torch() -> None:
 def test_every_command_has_an_example_that_parses(ealign: Ealign) -> None:
     group = typer.main.get_command(app)
     commands = {name: command for name, command in group.commands.items() if name != "experiment"}
-    commands |= {f"experiment {name}": item for name, item in group.commands["experiment"].commands.items()}
+    for parent in ("experiment", "datasets"):
+        commands |= {f"{parent} {name}": item for name, item in group.commands[parent].commands.items()}
     for name, command in commands.items():
         words = " ".join(f"{command.help} {command.epilog or ''}".split())
         example = re.search(r"Example: ealign (.+)$", words)

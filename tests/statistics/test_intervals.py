@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binomtest, bootstrap
@@ -73,7 +75,7 @@ def single(values: NDArray[np.float64], scale: Scale, **settings: float) -> tupl
 
 
 def test_a_bounded_interval_solves_its_score_equation() -> None:
-    values = np.random.default_rng(1).beta(1, 6, 60)
+    values = np.random.default_rng(1).beta(6, 6, 60) * np.r_[np.ones(20), np.zeros(40)]  # leans less than hits do
     mean, n = values.mean(), len(values)
     effective = n * mean * (1 - mean) / values.var(ddof=1)
     quantile = student.ppf(0.95, n - 1)
@@ -85,6 +87,23 @@ def test_a_bounded_interval_solves_its_score_equation() -> None:
     assert single(values, SHARE, level=0.9) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_scores_that_lean_further_than_hits_move_the_bound_on_that_side_out(mirrored: bool) -> None:
+    values = np.minimum(np.random.default_rng(5).lognormal(-4, 1.5, 400), 1)
+    values = 1 - values if mirrored else values
+    mean, n = values.mean(), len(values)
+    error = values.std(ddof=1) / np.sqrt(n)
+    effective = mean * (1 - mean) / error**2
+    skewness = ((values - mean) ** 3).sum() / n**3 / error**3
+    beyond = skewness - (1 - 2 * mean) / np.sqrt(effective * mean * (1 - mean))
+    moved = beyond * (2 * 1.959964**2 + 1) / 6 * error
+    assert (moved < 0) == mirrored
+    assert abs(moved) > 0.1 * error  # it matters here
+    low, high = effective_wilson(mean, effective, n - 1)
+    expected = (low + moved, high) if mirrored else (low, high + moved)
+    assert single(values, SHARE) == pytest.approx(expected, rel=1e-6)
+
+
 def test_a_bounded_interval_moves_with_its_scale() -> None:
     values = np.random.default_rng(1).beta(1, 6, 60)
     low, high = single(values, SHARE)
@@ -92,7 +111,7 @@ def test_a_bounded_interval_moves_with_its_scale() -> None:
 
 
 def test_scores_that_do_not_vary_still_have_an_interval() -> None:
-    for value in (0.0, 0.5, 1.0):
+    for value in (0.0, 1.0):  # at the ends it is Wilson's
         assert single(np.full(40, value), SHARE) == pytest.approx(
             tuple(float(v) for v in effective_wilson(value, 40, 39))
         )
@@ -101,7 +120,7 @@ def test_scores_that_do_not_vary_still_have_an_interval() -> None:
     assert high > 0.9
 
 
-def effective_wilson(share: float, n: int, degrees: int) -> tuple[float, float]:
+def effective_wilson(share: float, n: float, degrees: int) -> tuple[float, float]:
     z2 = student.ppf(0.975, degrees) ** 2
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n)))
     return (share + z2 / (2 * n) - half) / (1 + z2 / n), (share + z2 / (2 * n) + half) / (1 + z2 / n)
@@ -202,21 +221,126 @@ def test_kinds_of_columns() -> None:
     sums = np.array([[1.0, 0.0, 0.5], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     counts = np.array([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     hit, empty, one = MeanEstimator().estimate(ids_of(3), sums, counts, [3, 3, 4], scales=[HIT, SHARE, SHARE])
-    assert (hit.method, hit.mean, hit.n_undefined, hit.unreliable) == ("wilson", pytest.approx(2 / 3), 0, False)
+    assert (hit.method, hit.mean, hit.n_undefined, hit.unreliable) == ("wilson", pytest.approx(2 / 3), 0, True)
     assert (hit.low, hit.high) == tuple(pytest.approx(float(v)) for v in wilson_interval(2, 3))
     assert (empty.mean, empty.low, empty.high, empty.n, empty.n_undefined) == (None, None, None, 0, 3)
     assert (one.method, one.mean, one.n, one.n_undefined, one.unreliable) == ("effective wilson", 0.5, 1, 3, True)
 
 
-def test_few_values_beside_zeros_are_unreliable() -> None:
+def reliable(values: NDArray[np.float64], scale: Scale) -> bool:
+    column = values[:, None]
+    [estimate] = MeanEstimator(n_resamples=20).estimate(
+        ids_of(len(values)), column, np.ones_like(column), [len(values)], scales=[scale]
+    )
+    return not estimate.unreliable
+
+
+@pytest.mark.parametrize("scale", [SHARE, HIT, Scale()])
+def test_fewer_than_thirty_values_beside_zeros_are_unreliable(scale: Scale) -> None:
     for few in (29, 30):
-        values = np.zeros((400, 1))
-        values[:few] = 0.3
-        [estimate] = MeanEstimator().estimate(ids_of(400), values, np.ones_like(values), [400], scales=[SHARE])
-        assert estimate.unreliable == (few < 30)
+        values = np.zeros(400)
+        values[:few] = 1.0 if scale.binary else 0.3
+        assert reliable(values, scale) == (few == 30)
+
+
+def test_few_misses_are_unreliable() -> None:
+    for few in (9, 10):
+        assert reliable(np.r_[np.zeros(few), np.ones(400)], HIT) == (few == 10)
+
+
+def test_a_few_large_values_over_many_tiny_ones_are_unreliable() -> None:
+    rng = np.random.default_rng(0)
+    tiny = rng.uniform(0.002, 0.008, 490)
+    assert reliable(tiny, SHARE)
+    assert not reliable(np.r_[tiny, rng.uniform(0.6, 0.9, 10)], SHARE)
+    assert not reliable(1 - np.r_[tiny, rng.uniform(0.6, 0.9, 10)], SHARE)  # the same at the other end of the scale
+    # three far values make up the variance, while the standard error is small beside the mean
+    assert not reliable(np.r_[rng.uniform(0.10, 0.12, 490), 0.9, 0.9, 0.9], SHARE)
+    assert not reliable(np.r_[rng.normal(5, 1, 490), 90.0], Scale())
+    assert reliable(rng.normal(5, 1, 490), Scale())
+
+
+def test_few_units_are_unreliable_however_many_rows_they_hold() -> None:
+    rng = np.random.default_rng(0)
+    for units in (19, 20):
+        counts = np.full((units, 1), 50.0)
+        sums = 50 * rng.uniform(0.4, 0.5, (units, 1))
+        for nonzero in (29, 30):
+            [estimate] = MeanEstimator().estimate([], sums, counts, [50 * units], scales=[SHARE], nonzero=[nonzero])
+            assert estimate.unreliable == (units < 20 or nonzero < 30)
+
+
+def two_way_parts(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Variance of the mean by images, by seeds and by what is left: mean squares of the two-way table, divided."""
+    n, seeds = values.shape
+    images, runs, mean = values.mean(axis=1), values.mean(axis=0), values.mean()
+    left = values - images[:, None] - runs + mean
+    return (
+        images.var(ddof=1) / n,
+        runs.var(ddof=1) / seeds,
+        (left**2).sum() / ((n - 1) * (seeds - 1)) / (n * seeds),
+    )
+
+
+@pytest.mark.parametrize("between", [0.0, 0.1])
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_seeds_add_what_the_two_way_table_says(seeds: int, between: float) -> None:
+    rng = np.random.default_rng(0)
+    values = rng.normal(5, 1, (80, 1)) + rng.normal(0, between, (1, seeds)) + rng.normal(0, 0.5, (80, seeds))
+    crossed = values[:, :, None]
+    [estimate] = MeanEstimator(level=0.9).estimate_crossed(crossed, np.ones_like(crossed), [80 * seeds])
+    images, runs, left = two_way_parts(values)
+    added = max(runs - left, 0)
+    half = np.sqrt(student.ppf(0.95, 79) ** 2 * images + student.ppf(0.95, seeds - 1) ** 2 * added)
+    assert (estimate.low, estimate.high) == pytest.approx((values.mean() - half, values.mean() + half))
+    assert (estimate.n, estimate.method, estimate.unreliable) == (80 * seeds, "student", seeds == 2)
+
+
+@pytest.mark.parametrize("scale", [SHARE, HIT])
+def test_one_seed_is_the_plain_interval(scale: Scale) -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.random((60, 3)) < 0.4).astype(float) if scale.binary else rng.beta(1, 5, (60, 3))
+    counts = (rng.random((60, 3)) < 0.9).astype(float)
+    values *= counts
+    plain = MeanEstimator().estimate([], values, counts, [60] * 3, scales=[scale] * 3)
+    assert MeanEstimator().estimate_crossed(values[:, None], counts[:, None], [60] * 3, scales=[scale] * 3) == plain
+
+
+@pytest.mark.parametrize("between", [0.0, 0.02, 0.08])
+def test_intervals_over_three_seeds_hold_the_true_mean(between: float) -> None:
+    rng = np.random.default_rng(4)
+    n, seeds, samples = 60, 3, 800
+    values = 0.4 + rng.normal(0, 0.08, (n, 1, samples)) + rng.normal(0, 0.06, (n, seeds, samples))
+    values = np.clip(values + rng.normal(0, between, (1, seeds, samples)), 0, 1)
+    estimates = MeanEstimator().estimate_crossed(
+        values, np.ones_like(values), [n * seeds] * samples, scales=[SHARE] * samples
+    )
+    held = np.mean([e.low <= 0.4 <= e.high for e in estimates])
+    assert 0.925 < held < 0.985  # a little too often where seeds hardly differ
+
+
+@given(st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_bounded_interval_holds_its_mean_and_stays_on_its_scale(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 40))
+    values = np.array(data.draw(st.lists(st.floats(0, 1), min_size=n, max_size=n)))
+    low, high = single(values, SHARE, level=data.draw(st.sampled_from([0.5, 0.9, 0.99])))
+    assert 0 <= low <= values.mean() + 1e-12
+    assert values.mean() - 1e-12 <= high <= 1
 
 
 @pytest.mark.parametrize("setting", [{"level": 0}, {"level": 1.5}, {"n_resamples": 0}, {"seed": -1}])
 def test_settings_that_mean_nothing_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         MeanEstimator(**setting)  # type: ignore[arg-type]
+
+
+def test_scores_that_do_not_vary_leave_room_for_what_was_not_seen() -> None:
+    """Of n equal scores at most z^2 / (n + z^2) can have been others, which may lie at either end."""
+    ids = [f"s{i}" for i in range(40)]
+    for value, scale in ((0.0, Scale(-1, 1)), (0.3, Scale(0, 1)), (0.0, Scale(0, 1))):
+        [estimate] = MeanEstimator().estimate(ids, np.full((40, 1), value), np.ones((40, 1)), [40], scales=[scale])
+        quantile = student.ppf(0.975, 39)
+        unseen = quantile**2 / (40 + quantile**2)
+        assert estimate.low == pytest.approx(value - (value - scale.low) * unseen)
+        assert estimate.high == pytest.approx(value + (scale.high - value) * unseen)

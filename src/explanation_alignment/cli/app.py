@@ -12,7 +12,24 @@ from typing import Annotated
 import typer
 
 from explanation_alignment import __version__
-from explanation_alignment.cli import demo, evaluate, experiment, listing, report, show
+from explanation_alignment.cli import (
+    assertion,
+    cases,
+    compare,
+    datasets,
+    demo,
+    evaluate,
+    experiment,
+    listing,
+    models,
+    plan,
+    relations,
+    reliance,
+    report,
+    sanity,
+    score,
+    show,
+)
 from explanation_alignment.errors import ExplanationAlignmentError
 
 __all__ = ["app", "main"]
@@ -31,11 +48,20 @@ app = typer.Typer(
 app.command(name="demo")(demo.demo)
 app.add_typer(experiment.app, name="experiment")
 app.command(name="evaluate")(evaluate.evaluate)
+app.command(name="score")(score.score)
+app.command(name="sanity")(sanity.sanity)
 app.command(name="show")(show.show)
+app.command(name="compare")(compare.compare)
+app.command(name="assert")(assertion.assertion)
+app.command(name="plan")(plan.plan)
+app.command(name="cases")(cases.cases)
+app.command(name="reliance")(reliance.reliance)
+app.command(name="relate")(relations.relate)
 app.command(name="report")(report.report)
+app.command(name="models")(models.models)
 app.command(name="methods")(listing.methods)
 app.command(name="metrics")(listing.metrics)
-app.command(name="datasets")(listing.datasets)
+app.add_typer(datasets.app, name="datasets")
 
 
 #: What Typer ends with after Ctrl-C.

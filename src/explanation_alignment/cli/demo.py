@@ -17,8 +17,8 @@ def demo(out: Out = Path("ealign-demo"), device: Device = "auto", quiet: Quiet =
 
     Example: ealign demo --out runs/demo
     """
+    from explanation_alignment.cli.display.results import print_experiment
     from explanation_alignment.cli.memory import keep_freed_memory
-    from explanation_alignment.cli.results import print_experiment
     from explanation_alignment.experiments.mnist import run_experiment
 
     keep_freed_memory()

@@ -12,22 +12,34 @@ __all__ = ["evaluate"]
 
 
 def evaluate(
-    model: Annotated[list[str], typer.Option(help="Classifier, such as file:my_model.py:build; repeatable.")],
+    model: Annotated[
+        list[str], typer.Option(help="Classifier, such as timm:resnet18 or file:my_model.py:build; repeatable.")
+    ],
     dataset: Annotated[str, typer.Option(help="Dataset by name, with arguments; see `ealign datasets`.")],
     out: Out,
     data_dir: OptionalDataDir = None,
     weights: Annotated[str, typer.Option(help="default, random, random:SEED, or a checkpoint.")] = "default",
     name: Annotated[str | None, typer.Option(help="Name of the (single) model in tables.")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Side of the images the models take, in pixels; default their own.", min=1)
+    ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Saliency method with arguments; repeatable.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Alignment metric; repeatable.")] = None,
     target: Annotated[str, typer.Option(help="Explained class: predicted, label, or an index.")] = "predicted",
     output: Annotated[str, typer.Option(help="What is differentiated: logit or log_prob.")] = "logit",
     batch_size: Annotated[int, typer.Option(help="Images explained at once.")] = 32,
+    chunk: Annotated[int, typer.Option(help="Inputs at once where a method makes many of an image.")] = 64,
     sample: Annotated[int | None, typer.Option(help="Only so many images, class-balanced and seeded.")] = None,
     seed: Annotated[int, typer.Option(help="Decides the sample; part of every row's key.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
     shard: Annotated[str | None, typer.Option(help="I/N: every N-th unit of work, from the I-th on.")] = None,
     max_errors: Annotated[float, typer.Option(help="Unreadable images allowed: a share below 1, or a count.")] = 0.1,
+    intervene: Annotated[
+        bool, typer.Option("--intervene", help="Exchange each region between images too; see `ealign reliance`.")
+    ] = False,
+    shuffle_annotations: Annotated[
+        bool, typer.Option("--shuffle-annotations", help="The null: every image with another image's annotations.")
+    ] = False,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
@@ -38,25 +50,30 @@ def evaluate(
     Example: ealign evaluate --model paper:mnist --weights random --dataset colored_mnist --out runs/first
     """
     from explanation_alignment.classifiers.load import load_classifier
+    from explanation_alignment.classifiers.paper import expand_spec
+    from explanation_alignment.cli.display.results import print_run
     from explanation_alignment.cli.memory import keep_freed_memory
-    from explanation_alignment.cli.results import print_run
     from explanation_alignment.datasets import load_dataset
+    from explanation_alignment.datasets.shuffled import ShuffledAnnotations
     from explanation_alignment.errors import UsageError
     from explanation_alignment.evaluation import DEFAULT_METHODS
     from explanation_alignment.evaluation import evaluate as evaluate_classifier
     from explanation_alignment.metrics.registry import DEFAULT_METRICS
     from explanation_alignment.saliency.base import Output
 
-    if name is not None and len(model) > 1:
+    specs = [one for spec in model for one in expand_spec(spec)]
+    if name is not None and len(specs) > 1:
         raise UsageError("--name goes with a single --model")
     outputs: dict[str, Output] = {"logit": "logit", "log_prob": "log_prob"}
     if output not in outputs:
         raise UsageError(f"--output: expected logit or log_prob, got {output!r}")
     keep_freed_memory()
     data = load_dataset(dataset, data_dir)
-    for spec in model:
+    if shuffle_annotations:
+        data = ShuffledAnnotations(data)
+    for spec in specs:
         run = evaluate_classifier(
-            load_classifier(spec, weights, device, name),
+            load_classifier(spec, weights, device, name, input_size=input_size),
             data,
             method or DEFAULT_METHODS,
             out,
@@ -64,11 +81,13 @@ def evaluate(
             output=outputs[output],
             metrics=metric or DEFAULT_METRICS,
             batch_size=batch_size,
+            chunk=chunk,
             sample=sample,
             seed=seed,
             workers=workers,
             shard=shard,
             max_errors=max_errors,
+            intervene=intervene,
             progress=not quiet,
         )
     print_run(run)

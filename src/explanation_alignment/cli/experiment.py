@@ -50,8 +50,8 @@ def mnist(
     """
     from dataclasses import replace
 
+    from explanation_alignment.cli.display.results import print_experiment
     from explanation_alignment.cli.memory import keep_freed_memory
-    from explanation_alignment.cli.results import print_experiment
     from explanation_alignment.errors import UsageError
     from explanation_alignment.experiments.mnist import DEMO, Protocol, run_experiment
 

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from explanation_alignment.cli.display.tables import Format, print_for_machines
 from explanation_alignment.cli.options import RunPath
+from explanation_alignment.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["show"]
 
-
-class Format(StrEnum):
-    """How to print."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
-    markdown = "markdown"
-    latex = "latex"
+#: What makes a table each; anything else forms groups.
+_WHOLE = ("model", "method", "region", "dataset", "seed")
 
 
 def show(
     run: RunPath,
     by: Annotated[
-        str,
-        typer.Option(help="model, method, region, dataset or seed: a table each; attr_NAME, correct or label: groups."),
-    ] = "model",
+        list[str] | None,
+        typer.Option(
+            help="model (default), method, region, dataset or seed: a table each; correct, label, annotation_size, "
+            "attr_NAME: groups. Repeatable, or separated by commas."
+        ),
+    ] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    cluster: Annotated[
+        str | None, typer.Option(help="class or attr_NAME: intervals draw these anew in place of images.")
+    ] = None,
+    pool_seeds: Annotated[
+        bool, typer.Option("--pool-seeds", help="One row for all seeds; intervals add how far seeds lie apart.")
+    ] = False,
+    right_reason: Annotated[
+        float | None,
+        typer.Option(help="The rate of decisions that are correct with a score (IoU, or --metric) of at least this."),
+    ] = None,
+    ranking: Annotated[
+        bool, typer.Option("--ranking", help="Whether models keep their order over binarizations.")
+    ] = False,
     format: Annotated[
         Format, typer.Option(help="For people or for machines; machines get every column.")
     ] = Format.table,
@@ -35,28 +50,68 @@ def show(
 ) -> None:
     """Show a run: explanation alignment with intervals, chance and denominators.
 
-    Example: ealign show runs/mnist --by region
+    Example: ealign show runs/mnist --by correct --metric iou_coverage
     """
     import json
 
-    from explanation_alignment.cli.results import print_run, print_summary
     from explanation_alignment.runs.reader import open_run
 
     opened = open_run(run)
     if provenance:
         typer.echo(json.dumps(opened.info, indent=2, ensure_ascii=False))
         return
-    whole = ("model", "method", "region", "dataset", "seed")
-    summary = opened.summary() if by in whole else opened.summary(by=[by])
-    if format is Format.table and by in whole:
-        print_run(opened, by)
-    elif format is Format.table:
-        print_summary(summary, "model")
-    elif format is Format.json:
-        typer.echo(json.dumps(summary.to_dicts(), indent=2))
-    elif format is Format.csv:
-        typer.echo(summary.write_csv(), nl=False)
+    tables, groups = _read_by(by or ["model"])
+    if right_reason is not None and (ranking or pool_seeds):
+        raise UsageError("--right-reason goes with neither --ranking nor --pool-seeds; ask for them one at a time")
+    if right_reason is not None:
+        table = _right_reason(opened.scan_scores(), right_reason, metric, groups, level, cluster)
     else:
-        from explanation_alignment.reporting.text import to_latex, to_markdown
+        table = opened.summary(by=groups, level=level, cluster=cluster, pool_seeds=pool_seeds, metrics=metric)
+        if ranking:
+            from explanation_alignment.statistics.ranking import ranking_stability
 
-        typer.echo(to_latex(summary) if format is Format.latex else to_markdown(summary))
+            table = ranking_stability(table)
+    if format is not Format.table:
+        print_for_machines(table, format)
+        return
+    from explanation_alignment.cli.display.results import (
+        print_ranking,
+        print_right_reason,
+        print_summary,
+        print_unfinished,
+    )
+
+    if right_reason is not None:
+        print_right_reason(table, tables, level=level)
+    elif ranking:
+        print_ranking(table)
+    else:
+        print_summary(table, tables, level=level)
+    print_unfinished(opened)
+
+
+def _read_by(by: list[str]) -> tuple[str, list[str]]:
+    """What makes a table each, and what forms groups within them."""
+    names = [name.strip() for text in by for name in text.split(",") if name.strip()]
+    whole = [name for name in names if name in _WHOLE]
+    if len(whole) > 1 or not names:
+        raise UsageError(f"--by: expected one of {', '.join(_WHOLE)}, or what forms groups; got {','.join(by)!r}")
+    return (whole[0] if whole else "model"), [name for name in names if name not in _WHOLE]
+
+
+def _right_reason(
+    scores: pl.LazyFrame,
+    threshold: float,
+    metrics: list[str] | None,
+    groups: list[str],
+    level: float,
+    cluster: str | None,
+) -> pl.DataFrame:
+    import polars as pl
+
+    from explanation_alignment.statistics.right_reasons import right_reason
+
+    return pl.concat(
+        right_reason(scores, threshold=threshold, metric=metric, by=groups, level=level, cluster=cluster)
+        for metric in metrics or ["iou_coverage"]
+    )

@@ -20,7 +20,8 @@ from explanation_alignment.reporting.figures import ea_bars, example_grid
 from explanation_alignment.reporting.html import Section, Table
 from explanation_alignment.reporting.presentation import Illustration, Presentation
 from explanation_alignment.reporting.text import interval, number
-from explanation_alignment.statistics.reliance import reliance, rule, sentences
+from explanation_alignment.statistics.relying.region_reliance import reliance
+from explanation_alignment.statistics.relying.words import rule, sentences
 
 if TYPE_CHECKING:
     import torch
@@ -301,11 +302,13 @@ def _compared(run: Run) -> bool:
 
 def present(run: Run) -> Presentation:
     """The experiment's report: what was found and by which rule, the figures, the study's numbers beside ours."""
-    summary, scores = run.summary(), run.scores()
+    summary = run.summary()
     test_sets = summary["dataset"].unique().sort().to_list()
     correlated = next(name for name in test_sets if name.endswith("-correlated"))
     permuted = [name for name in test_sets if name != correlated]
-    found = reliance(scores, evidence=run.evidence, pairs={"block": [(correlated, name) for name in permuted]})
+    # the test sets hold the same images and differ in the block's colour alone: together they are the intervention
+    pairs = {"block": [(correlated, name) for name in permuted]}
+    found = reliance(run, pairs=pairs, pool=["dataset"])
     told = found.filter(pl.col("method") == METHODS[0])
     if told["seed"].n_unique() > 1:  # the evidence of every seed is in the table; a page's top has room for verdicts
         told = told.filter(~pl.col("is_evidence"))
@@ -385,15 +388,16 @@ def _verdicts(found: pl.DataFrame) -> Section:
         "Seed",
         "Method",
         "Region",
-        "IoU minus chance",
+        "IoU minus null",
         "from",
         "to",
+        "Null",
         "Predictions changed",
         "from",
         "to",
     ]
-    columns = ["model", "seed", "method", "region", "excess", "excess_low", "excess_high"]
-    rows = found.select(*columns, "flips", "flips_low", "flips_high", "verdict").rows()
+    columns = ["model", "seed", "method", "region", "excess", "excess_low", "excess_high", "null"]
+    rows = found.select(*columns, "flips", "flip_low", "flip_high", "verdict").rows()
     return Section("What the models rely on", [rule()], [Table([*headings, "Verdict"], rows)])
 
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from explanation_alignment.errors import UsageError
 from explanation_alignment.reporting.figures import TOY_WARNING, figure_bytes, metric_label
 from explanation_alignment.runs.schema import SUMMARY_SCHEMA
-from explanation_alignment.statistics.summary import metric_columns
+from explanation_alignment.statistics.tables import metric_columns
 
 __all__ = ["Picture", "Section", "Table", "render_report"]
 

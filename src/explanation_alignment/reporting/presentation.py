@@ -14,7 +14,8 @@ from explanation_alignment.experiments import EXPERIMENTS
 from explanation_alignment.metrics.registry import METRICS
 from explanation_alignment.reporting.figures import ea_bars, example_grid
 from explanation_alignment.reporting.html import Section
-from explanation_alignment.statistics.reliance import reliance, rule, sentences
+from explanation_alignment.statistics.relying.region_reliance import VERDICTS, reliance
+from explanation_alignment.statistics.relying.words import rule, sentences
 
 if TYPE_CHECKING:
     from explanation_alignment.runs.reader import Run
@@ -23,6 +24,9 @@ __all__ = ["Illustration", "Presentation", "present"]
 
 #: Sentences a reader can take in at the top of a page.
 _MAX_SENTENCES = 12
+
+#: Verdicts worth a sentence where there is no room for all.
+_FLAGS = ("confirmed", "suspected", "not confirmed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,8 @@ def present(run: Run) -> Presentation:
 
 def _general(run: Run) -> Presentation:
     summary = run.summary()
-    words, metric = [], summary["metric"][0]
-    if (METRICS[metric].chance if metric in METRICS else None) is not None:
-        # Evidence of a dataset that was only explained for another target is in no row that counts here.
-        regions = set(summary.filter(pl.col("group") == "all")["region"])
-        evidence = [region for region in run.evidence if region in regions]
-        words = [*sentences(reliance(run.scores(), evidence=evidence, metric=metric)), rule(metric=metric)]
-    if len(words) > _MAX_SENTENCES:
-        words = []  # a list nobody reads; the figures and the table say it
+    metric = summary["metric"][0]
+    words = _reliance_words(run, metric) if metric in METRICS and METRICS[metric].chance is not None else []
     toy = bool(run.info["toy"])
     illustrations = [
         Illustration(
@@ -100,3 +98,23 @@ def _general(run: Run) -> Presentation:
     models, datasets = summary["model"].unique().sort(), summary["dataset"].unique().sort()
     subtitle = f"{', '.join(models[:5])}{' ...' if len(models) > 5 else ''} on {', '.join(datasets[:5])}"
     return Presentation("Explanation alignment", subtitle, words, illustrations)
+
+
+def _reliance_words(run: Run, metric: str) -> list[str]:
+    """What the models rely on, as far as a page's top has room: all of it, else what was flagged, else how much."""
+    found = reliance(run, metric=metric)
+    told = found if found.height < _MAX_SENTENCES else found.filter(pl.col("verdict").is_in(_FLAGS))
+    if found.is_empty():
+        return []  # explained for other targets only
+    if told.height == found.height:
+        return [*sentences(told), rule(metric=metric)]
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(found["verdict"]))
+    rest = f"Of {found.height} pairs of model and region, with seeds, datasets and methods apart: {counts}."
+    listed = sentences(told) if told.height < _MAX_SENTENCES else []  # a list nobody reads; the table tells it
+    return [*listed, f"{rest} ealign reliance lists them with their evidence.", rule(metric=metric)]
+
+
+def _counts(verdicts: pl.Series) -> list[tuple[str, int]]:
+    """How often each verdict occurs, in the order of ``VERDICTS``; those that do not, left out."""
+    found = verdicts.to_list()
+    return [(verdict, found.count(verdict)) for verdict in VERDICTS if verdict in found]

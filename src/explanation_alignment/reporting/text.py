@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-__all__ = ["interval", "number", "to_latex", "to_markdown"]
+__all__ = ["interval", "number", "signed", "to_latex", "to_markdown"]
 
 _LATEX = str.maketrans(
     {
@@ -25,6 +25,13 @@ _LATEX = str.maketrans(
 def number(value: float | None) -> str:
     """A score to three places without a leading zero, as proportions are written; a dash where there is none."""
     return "-" if value is None else f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 0.9995 else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference of scores to three places, with its sign."""
+    if value is None:
+        return "-"
+    return ("+" if value >= 0 else "\u2212") + number(abs(value))
 
 
 def interval(low: float | None, high: float | None) -> str:
@@ -64,4 +71,6 @@ def _cells(table: pl.DataFrame) -> list[list[str]]:
 def _cell(value: object) -> str:
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -1,19 +1,25 @@
 """The one estimator: a mean over decisions together with its interval.
 
 What is uncertain is which images were drawn: images are exchangeable, rows of one image are not independent, so the
-unit of every interval is the image with all its rows. Which interval a column gets depends on the values it can take:
+unit of every interval is the image with all its rows (or a cluster of images with all of theirs). Which interval a
+column gets depends on the values it can take:
 
-- 0 or 1 (hits): the Wilson score interval.
-- a bounded range (IoU and most others): the Wilson interval for the *effective* number of images, the number at which
-  hits with the same mean would vary as much as the scores do (n m (1 - m) / s^2; for several rows an image, by the
+- 0 or 1 (hits), one row a unit: the Wilson score interval.
+- a bounded range (IoU and most others): the Wilson interval for the *effective* number of units, the number at which
+  hits with the same mean would vary as much as the scores do (n m (1 - m) / s^2; for several rows a unit, by the
   linearised variance of the ratio), with Student's quantile. This is the interval used for proportions in survey
   samples (Korn & Graubard 1998, Survey Methodology 24; Franco, Little, Louis & Slud 2019, doi:10.1093/jssam/smy019). It
-  stays within the range, has no width of zero where every score is 0, and follows the skewness of scores that are
-  mostly 0: for beta-distributed scores and scores that are 80, 95 or 99 % zeros its 95 % interval held the true mean in
-  92 to 96 % of samples at n = 20 to 5,000, where a percentile bootstrap falls to 80 % at n = 50 and 95 % zeros.
-- otherwise (divergences, differences): the bootstrap with bias correction and acceleration (BCa; Efron 1987,
+  stays within the range, has no width of zero where every score is 0, and leans as hits with that mean would. Where
+  the scores lean further that way, the bound on that side moves out by the first term of the studentised mean's
+  Edgeworth expansion, (2 z^2 + 1) / 6 standard errors times the skewness in excess (Hall 1992, The Bootstrap and
+  Edgeworth Expansion, section 2.6); no bound moves in.
+- otherwise (divergences): the bootstrap with bias correction and acceleration (BCa; Efron 1987,
   doi:10.1080/01621459.1987.10478410). Columns that cover the same images are resampled with the *same* weights:
   differences between them keep their pairing, and the whole table costs one matrix product.
+
+An interval that the data cannot support is marked ``unreliable`` (see :class:`Estimate`). How often the intervals hold
+the true mean, by design and number of images, is measured by ``simulations/coverage.py`` and stands in
+``docs/statistics.md``.
 """
 
 from __future__ import annotations
@@ -36,8 +42,23 @@ _Floats = NDArray[np.float64]
 
 #: Cells of one block of the (resamples, images) weights: 16 MB of float64.
 _BLOCK_CELLS: Final = 1 << 21
-#: Fewer images than this with a value other than 0 make an estimate unreliable.
-_FEW: Final = 30
+#: Fewer values other than 0 than this make an estimate unreliable.
+_FEW_VALUES: Final = 30
+#: Fewer units than this do: with few clusters of unequal size the variance is too uncertain for Student's quantile.
+_FEW_UNITS: Final = 20
+#: Fewer misses than this do, where the value is a hit or a miss.
+_FEW_MISSES: Final = 10
+#: So do two seeds, which cannot tell how far seeds lie apart.
+_TWO_SEEDS: Final = 2
+#: A standard error above this share of the way from the mean to the nearer end of the scale does.
+_LARGE_ERROR: Final = 0.19
+#: A variance that rests on fewer units than this does, unless the scores' kurtosis is at most the second number.
+_FEW_BEHIND_VARIANCE: Final = 8.0
+_PLAIN_KURTOSIS: Final = 5.0
+
+
+#: A variance of scores on their scale that is no more than the rounding of their sums.
+_ROUNDING: Final = 1e-24
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +71,12 @@ class Estimate:
         high: upper bound, likewise.
         n: how many values are defined.
         n_undefined: how many are not.
-        method: ``"wilson"``, ``"effective wilson"`` or ``"bca bootstrap"``.
-        unreliable: whether fewer than 30 images have a value other than 0, where the value is not a hit or miss; the
-            interval then rests on a handful of images.
+        method: ``"wilson"``, ``"effective wilson"``, ``"bca bootstrap"``, or ``"student"`` (unbounded, over seeds).
+        unreliable: whether the interval rests on too little to hold the true mean as often as it says. Any of these
+            makes it so: fewer than 30 images with a value other than 0; fewer than 20 units; two seeds; of hits, fewer
+            than 10 misses; of other bounded scores, a standard error above 19 % of the way from the mean to the nearer
+            end of the scale; of all but hits, a variance that fewer than 8 units make up ((sum r^2)^2 / sum r^4 of
+            the residuals r), unless their kurtosis is at most 5 (a few large values over many tiny ones).
     """
 
     mean: float | None
@@ -214,66 +238,231 @@ class MeanEstimator:
         rows: ArrayLike,
         *,
         scales: Sequence[Scale] | None = None,
+        nonzero: ArrayLike | None = None,
     ) -> list[Estimate]:
         """Mean and interval of every column.
 
         Args:
-            ids: sample ids in sorted order, (images,).
-            sums: (images, columns) float64, sum of an image's defined values in a column.
-            counts: (images, columns) float64, how many they are.
+            ids: ids of the units (images or clusters) in sorted order, (units,); they seed the bootstrap and may be
+                left empty where every scale is bounded.
+            sums: (units, columns) float64, sum of a unit's defined values in a column.
+            counts: (units, columns) float64, how many they are.
             rows: (columns,) how many rows a column has, defined or not.
             scales: (columns,) what values they can take; unbounded by default.
+            nonzero: (columns,) how many images have a value other than 0, where a unit is more than an image; by
+                default the units whose sum is not 0.
 
         Returns:
             An :class:`Estimate` a column.
         """
         columns = sums.shape[1]
         scales = [Scale()] * columns if scales is None else scales
-        n = counts.sum(axis=0)
-        mean = np.divide(sums.sum(axis=0), n, out=np.full(columns, np.nan), where=n > 0)
-        low, high = np.full(columns, np.nan), np.full(columns, np.nan)
-        bounded = np.flatnonzero([scale.bounded for scale in scales] & (n > 0))
-        if bounded.size:
-            within = [scales[int(c)] for c in bounded]
-            low[bounded], high[bounded] = self._bounded(sums[:, bounded], counts[:, bounded], mean[bounded], within)
-        drawn = np.flatnonzero([not scale.bounded for scale in scales] & ((counts > 0).sum(axis=0) > 1))
+        moments = _moments(sums[:, None], counts[:, None])
+        low, high = self._bounded(moments, scales)
+        drawn = np.flatnonzero([not scale.bounded for scale in scales] & (moments.units > 1))
         if drawn.size:
             replicates = self.replicates(ids, sums[:, drawn], counts[:, drawn])
             low[drawn], high[drawn] = _bca(replicates, sums[:, drawn], counts[:, drawn], self.level)
-        undefined = np.asarray(rows, np.int64) - n.astype(np.int64)
-        informative = (sums != 0).sum(axis=0)
-        return [
-            Estimate(
-                mean=_or_none(mean[c]),
-                low=_or_none(low[c]),
-                high=_or_none(high[c]),
-                n=int(n[c]),
-                n_undefined=int(undefined[c]),
-                method="wilson" if scale.binary else "effective wilson" if scale.bounded else "bca bootstrap",
-                unreliable=bool(not scale.binary and informative[c] < _FEW),
-            )
-            for c, scale in enumerate(scales)
-        ]
+        informative = (sums != 0).sum(axis=0) if nonzero is None else np.asarray(nonzero)
+        return _estimates(moments, low, high, rows, scales, informative, "bca bootstrap")
 
-    def _bounded(
-        self, sums: _Floats, counts: _Floats, mean: _Floats, scales: Sequence[Scale]
-    ) -> tuple[_Floats, _Floats]:
-        """Wilson intervals, on each column's own scale, for the number of images its variance amounts to."""
-        bottom = np.array([scale.low for scale in scales])
-        span = np.array([scale.high for scale in scales]) - bottom
-        share = np.clip((mean - bottom) / span, 0, 1)
-        images = (counts > 0).sum(axis=0)
-        residual = (sums - mean * counts) / span
-        # the linearised variance of the ratio; its first factor is that of a sample variance
-        correction = images / np.maximum(images - 1, 1)
-        variance = correction * (residual**2).sum(axis=0) / counts.sum(axis=0) ** 2
-        # scores that do not vary tell nothing of the variance: as many trials as there are images, the fewest there are
-        effective = np.divide(share * (1 - share), variance, out=images.astype(np.float64), where=variance > 0)
-        quantile = stdtrit(np.maximum(images - 1, 1), 0.5 + self.level / 2)
-        hits = np.array([scale.binary for scale in scales]) & (counts <= 1).all(axis=0)
-        effective[hits], quantile[hits] = images[hits], ndtri(0.5 + self.level / 2)
+    def estimate_crossed(
+        self,
+        sums: _Floats,
+        counts: _Floats,
+        rows: ArrayLike,
+        *,
+        scales: Sequence[Scale] | None = None,
+        nonzero: ArrayLike | None = None,
+    ) -> list[Estimate]:
+        """Mean over seeds and images with an interval for both: another set of images and another training run.
+
+        The same images are scored under every seed, so the two are crossed. The variance of the mean is that of the
+        image means, plus that of the seed means less that of what neither explains, which both contain (the two-way
+        random effects model, Searle, Casella & McCulloch 1992, Variance Components, chapter 4); what the seeds add is
+        never below 0. Each part keeps the Student quantile of its own degrees of freedom, the squares weighted by the
+        parts (Cochran & Cox's approximation): with Satterthwaite's degrees of freedom, which take two or three seeds'
+        word for how little seeds differ, 95 % intervals held the true mean in 88 % of samples of two seeds and 92 %
+        of three. Two seeds are always marked unreliable. With one seed the result is that of :meth:`estimate` for a
+        bounded scale, and Student's interval for an unbounded one.
+
+        Args:
+            sums: (units, seeds, columns) float64, sum of the defined values of a unit under a seed.
+            counts: (units, seeds, columns) float64, how many they are.
+            rows: (columns,) how many rows a column has, defined or not.
+            scales: as in :meth:`estimate`.
+            nonzero: as in :meth:`estimate`; by default the units with a value other than 0 under any seed.
+
+        Returns:
+            An :class:`Estimate` a column.
+        """
+        columns = sums.shape[2]
+        scales = [Scale()] * columns if scales is None else scales
+        moments = _moments(sums, counts)
+        low, high = self._bounded(moments, scales)
+        free = np.flatnonzero([not scale.bounded for scale in scales] & (moments.units > 1))
+        half = (moments.quantile(0.5 + self.level / 2) * np.sqrt(moments.variance))[free]
+        low[free], high[free] = moments.mean[free] - half, moments.mean[free] + half
+        informative = (sums != 0).any(axis=1).sum(axis=0) if nonzero is None else np.asarray(nonzero)
+        return _estimates(moments, low, high, rows, scales, informative, "student")
+
+    def _bounded(self, moments: _Moments, scales: Sequence[Scale]) -> tuple[_Floats, _Floats]:
+        """Wilson intervals, on each bounded column's own scale, for the number of units its variance amounts to."""
+        bottom = np.array([scale.low if scale.bounded else 0.0 for scale in scales])
+        span = np.array([scale.high - scale.low if scale.bounded else np.nan for scale in scales])
+        units = moments.units.astype(np.float64)
+        share = np.clip((moments.mean - bottom) / span, 0, 1)
+        variance = moments.variance / span**2
+        variance = np.where(variance > _ROUNDING, variance, 0.0)
+        effective = np.divide(share * (1 - share), variance, out=units.copy(), where=variance > 0)
+        tail = 0.5 + self.level / 2
+        quantile = moments.quantile(tail)
+        hits = moments.single & [scale.binary for scale in scales]
+        effective[hits], quantile[hits] = units[hits], ndtri(tail)
         low, high = _score_interval(share, effective, quantile)
+        some = ~hits & (variance > 0) & (share > 0) & (share < 1)
+        of_hits = np.zeros(share.shape)
+        of_hits[some] = (1 - 2 * share[some]) / np.sqrt(effective[some] * share[some] * (1 - share[some]))
+        step = np.where(some, (2 * ndtri(tail) ** 2 + 1) / 6 * np.sqrt(variance), 0.0)
+        beyond = [np.maximum(side * moments.skewness, 0) - np.maximum(side * of_hits, 0) for side in (-1, 1)]
+        low = np.maximum(low - step * np.maximum(beyond[0], 0), 0)
+        high = np.minimum(high + step * np.maximum(beyond[1], 0), 1)
+        # Scores that do not vary tell how often others can occur, at most, and nothing of how far away these lie.
+        constant = ~hits & (variance == 0)
+        unseen = (quantile**2 / (units + quantile**2))[constant]
+        low[constant] = share[constant] * (1 - unseen)
+        high[constant] = share[constant] + (1 - share[constant]) * unseen
         return bottom + span * low, bottom + span * high
+
+
+@dataclass(frozen=True, slots=True)
+class _Moments:
+    """What the sums of units amount to; every attribute is (columns,).
+
+    Attributes:
+        mean: float64, mean over the defined values; NaN where there is none.
+        n: float64, how many they are.
+        units: int64, units with a defined value.
+        seeds: int64, seeds with a defined value.
+        variance: float64, of the mean, whatever seeds add included; 0 for one unit.
+        added: float64, what seeds add to it.
+        skewness: float64, of the mean.
+        behind_variance: float64, how many units make up the variance: (sum r^2)^2 / sum r^4.
+        single: bool, whether no unit holds more than one value.
+    """
+
+    mean: _Floats
+    n: _Floats
+    units: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    variance: _Floats
+    added: _Floats
+    skewness: _Floats
+    behind_variance: _Floats
+    single: NDArray[np.bool_]
+
+    @property
+    def degrees(self) -> _Floats:
+        """Degrees of freedom of the units, at least 1; (columns,) float64."""
+        return np.maximum(self.units - 1, 1).astype(np.float64)
+
+    def quantile(self, tail: float) -> _Floats:
+        """The quantile for the mean: Student's for the units, or the two parts' own; (columns,) float64."""
+        of_units: _Floats = stdtrit(self.degrees, tail)
+        of_seeds: _Floats = stdtrit(np.maximum(self.seeds - 1, 1), tail)
+        share = _ratio(self.added, self.variance, 0.0)
+        return np.sqrt((1 - share) * of_units**2 + share * of_seeds**2)
+
+
+def _moments(sums: _Floats, counts: _Floats) -> _Moments:
+    """Moments of the ratio sum / count, linearised; arguments (units, seeds, columns)."""
+    per_unit = counts.sum(axis=1)
+    n, units = per_unit.sum(axis=0), (per_unit > 0).sum(axis=0)
+    mean = _ratio(sums.sum(axis=(0, 1)), n, np.nan)
+    known = np.where(n > 0, mean, 0.0)
+    of_unit = sums.sum(axis=1) - known * per_unit
+    squares = of_unit * of_unit
+    total = squares.sum(axis=0)
+    # the first factor is that of a sample variance
+    variance = units / np.maximum(units - 1, 1) * _ratio(total, n**2, 0.0)
+    seeds = (counts.sum(axis=0) > 0).sum(axis=0)
+    several = sums.shape[1] > 1
+    added = _seed_part(sums - known * counts, n, units, seeds) if several else np.zeros(variance.shape)
+    variance = variance + added
+    third = _ratio((squares * of_unit).sum(axis=0), n**3, 0.0)
+    return _Moments(
+        mean=mean,
+        n=n,
+        units=units,
+        seeds=seeds,
+        variance=variance,
+        added=added,
+        skewness=_ratio(third, variance**1.5, 0.0),
+        behind_variance=_ratio(total**2, (squares * squares).sum(axis=0), 0.0),
+        single=(per_unit <= 1).all(axis=0),
+    )
+
+
+def _seed_part(residuals: _Floats, n: _Floats, units: NDArray[np.int64], seeds: NDArray[np.int64]) -> _Floats:
+    """What seeds add to the variance of the mean; 0 for one seed.
+
+    Args:
+        residuals: (units, seeds, columns), sum minus mean times count.
+        n: (columns,) defined values.
+        units: (columns,) units with a defined value.
+        seeds: (columns,) seeds with a defined value.
+    """
+    images, runs = np.maximum(units, 1), np.maximum(seeds, 1)
+    of_seed = residuals.sum(axis=0)
+    # what is left of a cell when its unit's and its seed's share are taken out; the mean residual is 0
+    left = residuals - residuals.sum(axis=1, keepdims=True) / runs - of_seed / images
+    between = runs / np.maximum(runs - 1, 1) * (of_seed**2).sum(axis=0)
+    within = images * runs / np.maximum((images - 1) * (runs - 1), 1) * (left**2).sum(axis=(0, 1))
+    return np.where((seeds > 1) & (units > 1), _ratio(np.maximum(between - within, 0.0), n**2, 0.0), 0.0)
+
+
+def _ratio(above: _Floats, below: _Floats, otherwise: float) -> _Floats:
+    ratio: _Floats = np.divide(above, below, out=np.full(np.shape(above), otherwise), where=below > 0)
+    return ratio
+
+
+def _estimates(
+    moments: _Moments,
+    low: _Floats,
+    high: _Floats,
+    rows: ArrayLike,
+    scales: Sequence[Scale],
+    informative: NDArray[np.int64],
+    unbounded: str,
+) -> list[Estimate]:
+    undefined = np.asarray(rows, np.int64) - moments.n.astype(np.int64)
+    unreliable = _unreliable(moments, scales, informative)
+    return [
+        Estimate(
+            mean=_or_none(moments.mean[c]),
+            low=_or_none(low[c]),
+            high=_or_none(high[c]),
+            n=int(moments.n[c]),
+            n_undefined=int(undefined[c]),
+            method="wilson" if scale.binary else "effective wilson" if scale.bounded else unbounded,
+            unreliable=bool(unreliable[c]),
+        )
+        for c, scale in enumerate(scales)
+    ]
+
+
+def _unreliable(moments: _Moments, scales: Sequence[Scale], informative: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Whether too little stands behind an interval, (columns,); the rule is that of :class:`Estimate`."""
+    few: NDArray[np.bool_] = (informative < _FEW_VALUES) | (moments.units < _FEW_UNITS) | (moments.seeds == _TWO_SEEDS)
+    hits = moments.single & [scale.binary for scale in scales]
+    misses = moments.n * (1 - np.nan_to_num(moments.mean))
+    bounded = np.array([scale.bounded for scale in scales])
+    room = np.array([[scale.low, scale.high] if scale.bounded else [0.0, 0.0] for scale in scales]).reshape(-1, 2)
+    room = np.abs(np.nan_to_num(moments.mean)[:, None] - room).min(axis=1)
+    wide = bounded & (np.sqrt(moments.variance) > _LARGE_ERROR * room) & (moments.variance > 0)
+    kurtosis = _ratio(moments.units.astype(np.float64), moments.behind_variance, 0.0)
+    uneven = (moments.behind_variance < _FEW_BEHIND_VARIANCE) & (kurtosis > _PLAIN_KURTOSIS)
+    return few | np.where(hits, misses < _FEW_MISSES, wide | uneven)
 
 
 def _or_none(value: float) -> float | None:

@@ -1,0 +1,110 @@
+"""``ealign compare``: who differs, or what became worse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explanation_alignment.cli.display.tables import Format, print_for_machines
+from explanation_alignment.cli.options import RunPath
+
+__all__ = ["compare"]
+
+
+def compare(
+    run: RunPath,
+    before: Annotated[
+        Path | None, typer.Argument(help="An earlier run: tell what became worse.", show_default=False)
+    ] = None,
+    between: Annotated[
+        str,
+        typer.Option(
+            help="model, method, binarization, region, dataset or seed: on the same images; an attribute, label or "
+            "correct: groups of different images."
+        ),
+    ] = "model",
+    metric: Annotated[
+        list[str] | None, typer.Option(help="Only this metric, or accuracy; may be repeated. [default: all]")
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Compare everything with this one, such as a model.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
+    common: Annotated[
+        bool, typer.Option("--common", help="Where images differ, compare those both were evaluated on.")
+    ] = False,
+    unpaired: Annotated[
+        bool, typer.Option("--unpaired", help="Different images on both sides, such as two test sets.")
+    ] = False,
+    over_seeds: Annotated[
+        bool, typer.Option("--over-seeds", help="One row a pair: what holds for other training runs too.")
+    ] = False,
+    cluster: Annotated[
+        str | None, typer.Option(help="Attribute or label whose images hang together, such as a film's frames.")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Seed of the drawn permutations.")] = 0,
+    fail_on_worse: Annotated[
+        bool, typer.Option("--fail-on-worse", help="With two runs: exit code 1 if anything became worse.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show every row; otherwise the 40 clearest differences.")
+    ] = False,
+    format: Annotated[
+        Format, typer.Option(help="For people or for machines; machines get every row and column.")
+    ] = Format.table,
+) -> None:
+    """Compare models, methods, regions, test sets, groups or two runs: differences with intervals and tests.
+
+    Tests are corrected for all rows of the table (Holm): narrow what you ask, and less is corrected for.
+
+    Example: ealign compare runs/mnist --between model --region digit --metric iou_coverage
+    """
+    from explanation_alignment.cli.display.comparison import only, print_comparison
+    from explanation_alignment.errors import UsageError
+    from explanation_alignment.runs.reader import open_run
+    from explanation_alignment.statistics.comparing.comparison import compare as compare_scores
+    from explanation_alignment.statistics.comparing.comparison import unmatched
+
+    if fail_on_worse and before is None:
+        raise UsageError("--fail-on-worse compares two runs: ealign compare RUN RUN_BEFORE --fail-on-worse")
+    opened = [open_run(path) for path in (run, before) if path is not None]
+    chosen = {"model": model, "region": region, "dataset": dataset, "method": method}
+    scores = [only(each.scores(), chosen) for each in opened]
+    table = compare_scores(
+        scores[0],
+        scores[1] if before is not None else None,
+        between=between,
+        metrics=metric,
+        reference=reference,
+        common=common,
+        paired=not unpaired,
+        over_seeds=over_seeds,
+        cluster=cluster,
+        evidence=opened[0].evidence,
+        level=level,
+        seed=seed,
+    )
+    notes = []
+    if before is not None:
+        notes += [line for line in unmatched(opened[0], opened[1]) if "dataset " in line[:8]]
+        notes += [line for line in unmatched(scores[0], scores[1]) if not metric or ": metric " not in line]
+    for each in opened:
+        toys = sorted(name for name, item in each.info["datasets"].items() if item.get("toy"))
+        if toys:
+            notes.append(f"{each.path}: {', '.join(toys)}: toy (generated) data")
+    if left_out := table["n_unshared"].sum():
+        notes.append(f"--common: {left_out:,} decisions on images that only one side has are left out")
+    for note in notes:
+        typer.echo(note, err=True)
+    if format is Format.table:
+        print_comparison(table, level, limit=None if everything else 40)
+    else:
+        print_for_machines(table, format)
+    worse = table["verdict"].to_list().count("worse")
+    if fail_on_worse and worse:
+        typer.echo(f"{worse:,} of {table.height:,} became worse", err=True)
+        raise typer.Exit(1)

@@ -1,0 +1,251 @@
+"""What a run looks like in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from explanation_alignment.cli.display.tables import cell, console, new_table
+from explanation_alignment.reporting.text import interval, number, signed
+from explanation_alignment.statistics.chance import known_metric
+
+if TYPE_CHECKING:
+    from explanation_alignment.runs.reader import Run
+
+__all__ = [
+    "print_experiment",
+    "print_ranking",
+    "print_right_reason",
+    "print_run",
+    "print_summary",
+    "print_unfinished",
+]
+
+
+def print_experiment(run: Run) -> None:
+    """The experiment's table, what it shows in words, and where the run, its figures and its report are."""
+    from explanation_alignment.experiments import mnist
+    from explanation_alignment.reporting.build import report
+    from explanation_alignment.reporting.presentation import present
+
+    out = console()
+    data = run.info["experiment"]["settings"]["data"]["source"]
+    study = "; the study's number" if data == "mnist" else ""  # the only images it can be compared on
+    for method in mnist.METHODS:
+        headings, rows = mnist.tabulate(run, method)
+        table = _table(f"Coloured MNIST ({data}): {method}", headings)
+        for row in rows:
+            table.add_row(*(cell(*lines) for lines in row))
+        out.print(table)
+        uncertainty = "± SD over seeds" if run.summary()["seed"].n_unique() > 1 else "95 % interval, or ± SD over sets"
+        out.print(Text(f"a cell: mean; {uncertainty}; (a map that knows nothing){study}\n", "dim"))
+    presentation = present(run)
+    for sentence in presentation.sentences:
+        out.print(Text(sentence))
+    page = report(run, presentation)
+    out.print(f"\nrun      {run.path}\nreport   {page}\nfigures  {run.path / 'figures'}", soft_wrap=True)
+    out.print(f"next     ealign show {run.path} --by region", soft_wrap=True)
+
+
+def print_run(run: Run, by: str = "model") -> None:
+    """The run's summary as tables, with its gaps named."""
+    print_summary(run.summary(), by)
+    print_unfinished(run)
+
+
+def print_unfinished(run: Run) -> None:
+    """Name what is missing: samples that could not be read, evaluations not finished; on standard error."""
+    unread = [slug for slug, item in run.evaluations.items() if (item["status_counts"] or {}).get("error")]
+    if unread:
+        failed = run.scan_scores(unread).filter(pl.col("status").cast(pl.String) == "error")
+        images = (
+            failed.select("dataset", "sample_id", "message")
+            .unique(["dataset", "sample_id"])
+            .collect()
+            .sort("sample_id")
+        )
+        first = images.row(0, named=True)
+        Console(stderr=True).print(
+            Text(
+                f"{images.height} image{'s' if images.height > 1 else ''} could not be read and count as undefined; "
+                f"first {first['sample_id']}: {first['message']}",
+                "yellow",
+            )
+        )
+    if run.unfinished:
+        Console(stderr=True).print(
+            f"unfinished: {', '.join(run.unfinished)}; the same command again goes on where it stopped"
+        )
+
+
+def print_summary(summary: pl.DataFrame, by: str = "model", *, level: float = 0.95) -> None:
+    """One table a value of ``by``; a cell holds the mean, its interval and its chance level.
+
+    Metrics that do not fit beside each other follow in a further table.
+    """
+    from explanation_alignment.metrics.registry import get_metric
+
+    out = console()
+    metrics = summary["metric"].unique(maintain_order=True).to_list()
+    labels = {name: get_metric(name).label if known_metric(name) else name for name in metrics}
+    centred = summary["excess"].is_not_null().any()
+    for title, whose, part in _tables(summary, by):
+        lines: list[list[list[str]]] = []
+        columns: dict[str, list[Any]] = {name: [label] for name, label in labels.items()}  # heading, then cells
+        if centred:
+            columns[_OVER_CENTRE] = [_OVER_CENTRE]
+        for _, rows in part.group_by([*_NAMES, "method", "binarization", "region"], maintain_order=True):
+            by_metric = {row["metric"]: row for row in rows.iter_rows(named=True)}
+            first = rows.row(0, named=True)
+            lines.append([*_key_cells(first, whose), [number(first["accuracy"]), *_count_lines(first)]])
+            for name, cells in columns.items():
+                row = by_metric.get("iou_coverage" if name == _OVER_CENTRE else name)
+                cells.append(_excess_lines(row) if name == _OVER_CENTRE else _score_lines(row, first))
+        keys = [" / ".join(whose), "method", "region", "accuracy"]
+        _print_columns(out, title, keys, lines, columns)
+    notes = [f"a cell: mean; {100 * level:g} % interval; (a map that knows nothing); n counts decisions"]
+    if summary["lift"].is_not_null().any():
+        notes.append("lift: how many times more of the map lies there than of the image; 1 is chance")
+    if centred:
+        notes.append(f"{_OVER_CENTRE}: IoU minus that of a Gaussian at the image's centre with as many salient pixels")
+    if summary["unreliable"].any():
+        notes.append(_UNRELIABLE)
+    _print_notes(out, notes)
+
+
+def print_right_reason(table: pl.DataFrame, by: str = "model", *, level: float = 0.95) -> None:
+    """The rate of decisions that are right for the right reason, one table a value of ``by``."""
+    out = console()
+    for metric, of_metric in table.group_by("metric", maintain_order=True):
+        for title, whose, part in _tables(of_metric, by):
+            headings = [" / ".join(whose), "method", "region", "accuracy", "right reason", "of correct"]
+            shown = _table(f"{title}: correct, and {metric[0]} >= {part['threshold'][0]:g}", headings)
+            for row in part.iter_rows(named=True):
+                mark = _MARK if row["unreliable"] else ""
+                shown.add_row(
+                    *(cell(*lines) for lines in _key_cells(row, whose)),
+                    cell(*[number(row["accuracy"]), *_count_lines(row)]),
+                    cell(*[number(row["rate"]) + mark, interval(row["ci_low"], row["ci_high"])]),
+                    number(row["of_correct"]),
+                )
+            out.print(shown)
+    notes = [
+        f"right reason: share of the n decisions that are correct and score that much; {100 * level:g} % interval",
+        "of correct: the same as a share of the correct ones; undef.: decisions without a score, left out",
+    ]
+    _print_notes(out, [*notes, *([_UNRELIABLE] if table["unreliable"].any() else [])])
+
+
+def print_ranking(table: pl.DataFrame) -> None:
+    """Ranking stability, one table a dataset and seed."""
+    out = console()
+    names = [name for name in ("dataset", "seed", "group") if table[name].n_unique() > 1]
+    keys = [*([" / ".join(names)] if names else []), "method", "region", "metric"]
+    shown = _table("do models keep their order over binarizations?", [*keys, "models", "binarizations", *_RANKING])
+    for row in table.iter_rows(named=True):
+        shown.add_row(
+            *([cell(*[_word(name, row[name]) for name in names])] if names else []),
+            *(str(row[name]) for name in ("method", "region", "metric", "models", "binarizations")),
+            *(number(row[name]) for name in _RANKING.values()),
+        )
+    out.print(shown)
+    notes = [
+        "tau: Kendall's, between the rankings under two binarizations; 1 is the same order, -1 the reverse",
+        "pairs: share of pairs of models that swap order at all; swaps: share of pairs of binarizations",
+    ]
+    _print_notes(out, notes)
+
+
+_NAMES = ("model", "seed", "dataset", "group")
+_OVER_CENTRE = "IoU-centre"
+_MARK = "*"
+_UNRELIABLE = f"{_MARK} unreliable: too few scores other than 0, images, clusters or seeds stand behind the interval"
+_RANKING = {"mean tau": "tau_mean", "least tau": "tau_min", "pairs": "pairs_that_swap", "swaps": "swaps"}
+
+
+def _tables(table: pl.DataFrame, by: str) -> Iterator[tuple[str, list[str], pl.DataFrame]]:
+    """Title, names that vary and rows of each table."""
+    whose = [name for name in _NAMES if name != by and table[name].n_unique() > 1]
+    for (value,), part in table.group_by(by, maintain_order=True):
+        same = [_titled(name, part[name][0]) for name in _NAMES if name not in (*whose, by, "group")]
+        yield _titled(by, value) + (f"  ({', '.join(same)})" if same else ""), whose, part
+
+
+def _titled(name: str, value: object) -> str:
+    return _word(name, value) if name == "seed" else f"{name} {value}"
+
+
+def _word(name: str, value: object) -> str:
+    if name == "seed" and value is None:
+        return "all seeds"
+    return f"seed {value}" if name == "seed" else str(value)
+
+
+def _key_cells(row: dict[str, Any], whose: Sequence[str]) -> list[list[str]]:
+    return [[_word(name, row[name]) for name in whose] or [""], [row["method"], row["binarization"]], [row["region"]]]
+
+
+def _count_lines(row: dict[str, Any]) -> list[str]:
+    return [f"n {row['n']}", *([f"undef. {row['n_undefined']}"] if row["n_undefined"] else [])]
+
+
+def _print_columns(
+    out: Console,
+    title: str,
+    keys: Sequence[str],
+    lines: Sequence[Sequence[Sequence[str]]],
+    columns: dict[str, list[Any]],
+) -> None:
+    """The columns beside the keys, as many tables as it takes."""
+    wide = [max(len(text) for row in lines for text in row[i]) for i in range(len(keys))]
+    room = out.width - sum(max(width, len(key)) + 1 for width, key in zip(wide, keys, strict=True))
+    widths = {
+        name: 1 + max(len(heading), *(len(text) for cell in cells for text in cell))
+        for name, (heading, *cells) in columns.items()
+    }
+    names, page = list(columns), 0
+    while names:
+        taken = 1
+        while taken < len(names) and sum(widths[name] for name in names[: taken + 1]) <= room:
+            taken += 1
+        shown = _table(
+            f"{title} (continued)" if page else title, [*keys, *(columns[name][0] for name in names[:taken])]
+        )
+        for i, row in enumerate(lines):
+            cells = [*row, *(columns[name][i + 1] for name in names[:taken])]
+            shown.add_row(*(cell(*lines) for lines in cells))
+        out.print(shown)
+        names, page = names[taken:], page + 1
+
+
+def _print_notes(out: Console, notes: Sequence[str]) -> None:
+    for note in notes:
+        out.print(Text(note, style="dim"))
+
+
+def _score_lines(row: dict[str, Any] | None, first: dict[str, Any]) -> list[str]:
+    """Mean, interval, chance and lift; n where it is not that of the row's first metric."""
+    if row is None:
+        return ["-"]
+    counts = _count_lines(row) if row["n"] != first["n"] else []
+    if row["ea"] is None:
+        return ["-", *counts]
+    chance = [] if row["chance"] is None else [f"({number(row['chance'])})"]
+    lift = [] if row["lift"] is None else [f"lift {row['lift']:.2f}"]
+    mark = _MARK if row["unreliable"] else ""
+    return [number(row["ea"]) + mark, interval(row["ci_low"], row["ci_high"]), *chance, *lift, *counts]
+
+
+def _excess_lines(row: dict[str, Any] | None) -> list[str]:
+    if row is None or row["excess"] is None:
+        return ["-"]
+    return [signed(row["excess"]), f"{signed(row['excess_low'])} {signed(row['excess_high'])}"]
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    return new_table(title, headings, next(i for i, name in enumerate(headings) if name in ("accuracy", "models")))

@@ -1,0 +1,1 @@
+"""Differences between models, methods, regions, groups and runs, and how sure they are."""
