@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torchvision.transforms import v2
 
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing, weights_digest
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
-from explanation_alignment.errors import UsageError
+from explanation_alignment.errors import ModelError, UsageError
 
 
 def small() -> nn.Sequential:
@@ -99,3 +100,79 @@ class TestExplaining:
         except ZeroDivisionError:
             assert fails
         assert state() == before
+
+
+class Returns(nn.Module):
+    """A linear network on (B, 3, 8, 8) images whose output goes through a function."""
+
+    def __init__(self, classes: int, wrap: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.fc, self.wrap = nn.Linear(192, classes), wrap
+
+    def forward(self, images: torch.Tensor) -> object:
+        return self.wrap(self.fc(images.flatten(1)))
+
+
+class Named(NamedTuple):
+    aux: torch.Tensor
+    logits: torch.Tensor
+
+
+class TestLogits:
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+    def logits(self, classes: int, wrap: Callable[[torch.Tensor], object], **arguments: object) -> torch.Tensor:
+        self.module = Returns(classes, wrap)
+        return Classifier(self.module, Preprocessing((3, 8, 8)), name="net", device="cpu", **arguments).logits(
+            self.images
+        )
+
+    @pytest.mark.parametrize(
+        ("wrap", "arguments"),
+        [
+            (lambda x: x, {}),
+            (lambda x: (x, x * 0), {}),
+            (lambda x: [3, x, x * 0], {}),
+            (lambda x: {"aux": x * 0, "logits": x}, {}),
+            (lambda x: Named(x * 0, x), {}),
+            (lambda x: (x * 0, x), {"outputs": 1}),
+            (lambda x: {"aux": x * 0, "out": x}, {"outputs": "out"}),
+        ],
+    )
+    def test_are_chosen_among_outputs(
+        self, wrap: Callable[[torch.Tensor], object], arguments: dict[str, object]
+    ) -> None:
+        result = self.logits(5, wrap, **arguments)
+        assert torch.equal(result, self.module.fc(self.images.flatten(1)))
+
+    @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x[:, 0]])
+    def test_one_logit_is_two_classes(self, wrap: Callable[[torch.Tensor], object]) -> None:
+        images = self.images.clone().requires_grad_()
+        classifier = Classifier(Returns(1, wrap), Preprocessing((3, 8, 8)), ("no", "yes"), device="cpu")
+        logits = classifier.logits(images)
+        single = classifier.module.fc(images.flatten(1))[:, 0]
+        torch.testing.assert_close(classifier.probabilities(logits)[:, 1], single.sigmoid())
+        torch.testing.assert_close(logits[:, 1] - logits[:, 0], single)
+        for index in (0, 1):
+            (gradient,) = torch.autograd.grad(logits[:, index].sum(), images, retain_graph=True)
+            assert bool(gradient.any())
+
+    def test_labels_that_do_not_exclude_each_other(self) -> None:
+        classifier = Classifier(Returns(3, lambda x: x), Preprocessing((3, 8, 8)), device="cpu", multi_label=True)
+        logits = torch.tensor([[0.0, 2.0, -2.0]])
+        torch.testing.assert_close(classifier.probabilities(logits), 1 / (1 + torch.exp(-logits)))
+
+    @pytest.mark.parametrize(
+        ("wrap", "arguments", "words"),
+        [
+            (lambda x: (x,), {"outputs": 3}, r"returned tuple of \(4, 5\), without outputs=3"),
+            (lambda x: {"a": x}, {"outputs": "b"}, "returned dict with a, without outputs='b'"),
+            (lambda x: {"a": x}, {}, r"returned dict with a, expected logits of shape \(4, classes\); say which"),
+            (lambda x: (), {}, "returned tuple of nothing, expected logits"),
+            (lambda x: x[None], {}, r"returned \(1, 4, 5\), expected logits"),
+            (lambda x: x, {"class_names": ["a"] * 3}, "has 5 outputs, its class_names are 3"),
+        ],
+    )
+    def test_anything_else_is_refused(self, wrap: object, arguments: dict[str, object], words: str) -> None:
+        with pytest.raises(ModelError, match=f"net .*{words}|net {words}"):
+            self.logits(5, wrap, **arguments)

@@ -12,7 +12,7 @@ from torch import nn
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
 from explanation_alignment.classifiers.layers import CamLayer, find_layer
-from explanation_alignment.errors import ModelError
+from explanation_alignment.errors import ModelError, UsageError
 
 SIZE = 8
 
@@ -137,6 +137,143 @@ class TestNamed:
         assert find_layer(Classifier(network, DIGIT_PREPROCESSING, device="cpu"), "dropout1").name == "dropout1"
 
 
+class Tokens(nn.Module):
+    """Patches of 2 x 2 as tokens behind ``prefix`` others; one block, then the head reads ``read`` of the tokens."""
+
+    def __init__(self, prefix: int, read: str = "first") -> None:
+        super().__init__()
+        self.prefix, self.read = prefix, read
+        self.patch = nn.Conv2d(3, 6, 2, stride=2)
+        self.blocks = nn.Sequential(Block(), Block())
+        self.norm = nn.LayerNorm(6)
+        self.head = nn.Linear(6, 5)
+        self.first = nn.Parameter(torch.randn(1, prefix, 6))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        tokens = self.patch(images).flatten(2).transpose(1, 2)
+        tokens = self.norm(self.blocks(torch.cat([self.first.expand(len(images), -1, -1), tokens], dim=1)))
+        return self.head(tokens[:, 0] if self.read == "first" else tokens.mean(dim=1))
+
+
+class Block(nn.Module):
+    """A transformer's block: its attention's parts have shapes like feature maps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(6)
+        self.qkv = nn.Linear(6, 18)
+        self.proj = nn.Linear(6, 6)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        query, key, value = self.qkv(self.norm1(tokens)).chunk(3, dim=2)
+        return tokens + self.proj((query @ key.transpose(1, 2)).softmax(dim=2) @ value)
+
+
+class TestLayouts:
+    @pytest.mark.parametrize("prefix", [1, 2, 5])
+    def test_behind_the_last_block_only_the_class_token_counts(self, prefix: int) -> None:
+        layer = find_layer(classifier(Tokens(prefix)))
+        assert (layer.name, layer.layout, layer.prefix_tokens) == ("blocks.0", "tokens", prefix)
+        assert (layer.shape, layer.grid) == ((6, 4, 4), (4, 4))
+
+    @pytest.mark.parametrize("prefix", [0, 1])
+    def test_where_all_tokens_are_read_the_last_is_taken(self, prefix: int) -> None:
+        layer = find_layer(classifier(Tokens(prefix, read="all")))
+        assert (layer.name, layer.prefix_tokens) == ("norm", prefix)
+
+    def test_a_block_s_input_is_the_one_before_s_output(self) -> None:
+        asked = classifier(Tokens(1))
+        layer = find_layer(asked, "blocks.1:input")
+        assert (layer.name, layer.side, layer.module) == ("blocks.1:input", "input", asked.module.blocks[1])
+        assert layer.shape == find_layer(asked).shape
+
+    @pytest.mark.parametrize("size", [(8, 8), (16, 8), (8, 20)])
+    @pytest.mark.parametrize("layout", ["NCHW", "NHWC", "tokens"])
+    def test_every_layout_gives_the_same_map(self, layout: str, size: tuple[int, int]) -> None:
+        class Layouts(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.patch = nn.Conv2d(3, 6, 2, stride=2)
+                self.here = nn.Identity()
+
+            def forward(self, images: torch.Tensor) -> torch.Tensor:
+                features = self.patch(images)
+                if layout == "NHWC":
+                    features = features.permute(0, 2, 3, 1)
+                elif layout == "tokens":
+                    features = torch.nn.functional.pad(features.flatten(2).transpose(1, 2), (0, 0, 3, 0))
+                return self.here(features + 0).square().flatten(1).cumsum(dim=1)[:, -3:]
+
+        network = Layouts()
+        layer = find_layer(Classifier(network, Preprocessing((3, *size)), device="cpu"), "here")
+        assert (layer.layout, layer.prefix_tokens) == (layout, 3 if layout == "tokens" else 0)
+        images = torch.rand(2, 3, *size)
+        captured = []
+        network.here.register_forward_hook(lambda _module, _inputs, output: captured.append(output))
+        network(images)
+        assert torch.equal(layer.feature_map(captured[0]), network.patch(images))
+
+    def test_one_of_several_tensors(self) -> None:
+        class Two(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.scale = nn.Parameter(torch.ones(()))
+
+            def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, int]:
+                return features * self.scale, features[:, :, ::2, ::2] * 2, 3
+
+        two = net(lambda self, features: sum(each.mean(dim=(2, 3)) for each in self.two(features)[:2]), two=Two())
+        layer = find_layer(two)
+        assert (layer.name, layer.index, layer.shape) == ("two[1]", 1, (4, 4, 4))
+        assert find_layer(two, "two[0]").shape == (4, 8, 8)
+        assert find_layer(two, "two").name == "two[1]"
+        refuses(two, "two[7]", "layer 'two[7]' with output no tensor is no feature map")
+
+    def test_pooled_tokens_are_no_map(self) -> None:
+        pooled = net(lambda self, features: self.pool(features.flatten(2)).flatten(1), pool=nn.AdaptiveAvgPool1d(1))
+        assert find_layer(pooled).name == "second"
+
+    @pytest.mark.parametrize("words", ["", "a:b", "a[", "blocks.0:input[1]x"])
+    def test_words_that_are_no_layer(self, words: str) -> None:
+        with pytest.raises(UsageError, match="expected a module's path"):
+            find_layer(plain(), words)
+
+
+class TestGiven:
+    def test_by_a_function(self) -> None:
+        asked = plain()
+        assert find_layer(asked, lambda module: module.first).name == "first"
+        assert find_layer(asked, lambda module: "first").name == "first"
+        own = CamLayer("mine", asked.module.first, (6, 8, 8))
+        assert find_layer(asked, lambda module: own) is own
+        refuses(asked, lambda module: nn.Conv2d(3, 4, 1), "the layer given, a Conv2d, is none of its modules")
+
+    def test_a_function_s_layer_is_probed_too(self) -> None:
+        partial = net(lambda _, features: features[:, :, :5, :3].mean(dim=(2, 3)))
+        own = CamLayer("mine", partial.module.second, (4, 8, 8))
+        refuses(partial, lambda module: own, "layer 'mine' has a gradient that reaches 15 of 64 patches")
+
+    def test_by_the_classifier_itself(self) -> None:
+        asked = classifier(plain().module, cam_layer="first")
+        assert find_layer(asked).name == "first"
+        assert find_layer(asked, "second").name == "second"
+
+    def test_the_published_choice(self) -> None:
+        asked = classifier(plain().module, paper_layer="first")
+        assert find_layer(asked, "paper").name == "first"
+        assert find_layer(classifier(plain().module, paper_layer="last_conv"), "paper").name == "second"
+        refuses(plain(), "paper", "has no published layer")
+
+    def test_a_published_choice_of_a_single_patch_is_kept_with_a_warning(self) -> None:
+        pooled = net(
+            lambda self, f: self.last(self.pool(f)).flatten(1), pool=nn.AdaptiveAvgPool2d(1), last=nn.Conv2d(4, 3, 1)
+        )
+        with pytest.warns(UserWarning, match="has a single patch: its maps say little"):
+            layer = find_layer(pooled, "last_conv")
+        assert (layer.name, layer.shape, layer.problem) == ("last", (3, 1, 1), "has a single patch")
+        refuses(pooled, "last", "is no feature map")
+
+
 class TestRefused:
     def test_unknown_path(self) -> None:
         refuses(plain(), "secnd", "layer 'secnd' does not exist; try second")
@@ -167,22 +304,17 @@ class TestRefused:
 
         aside = net(head, side=nn.Conv2d(4, 4, 1))
         refuses(aside, "side", "layer 'side' with output (4, 4, 8, 8) does not lead to the output", "second")
-        refuses(aside, "last_conv", "does not lead to the output")
+        with pytest.warns(UserWarning, match="'side' .* does not lead to the output: its maps say little"):
+            assert find_layer(aside, "last_conv").problem == "does not lead to the output"
         assert find_layer(aside).name == "second"
 
     def test_a_single_patch(self) -> None:
         pooled = net(lambda self, features: self.pool(features).flatten(1), pool=nn.AdaptiveAvgPool2d(1))
-        refuses(pooled, "pool", "(4, 4, 1, 1) is no feature map (B, C, h, w) with more than one patch", "second")
+        refuses(pooled, "pool", "(4, 4, 1, 1) is no feature map (B, C, h, w)", "with more than one patch", "second")
 
     def test_a_vector(self) -> None:
         vector = net(lambda self, features: self.fc(features.flatten(1)), fc=nn.Linear(4 * SIZE * SIZE, 5))
         refuses(vector, "fc", "layer 'fc' with output (4, 5) is no feature map (B, C, h, w)", "second")
-
-    def test_tokens(self) -> None:
-        tokens = net(
-            lambda self, features: self.norm(features.flatten(2).transpose(1, 2)).mean(dim=1), norm=nn.LayerNorm(4)
-        )
-        refuses(tokens, "norm", "layer 'norm' with output (4, 64, 4) is no feature map")
 
     def test_a_gradient_that_is_not_finite(self) -> None:
         infinite = net(lambda _, features: (features * 0).sqrt().mean(dim=(2, 3)))
@@ -205,10 +337,9 @@ class TestRefused:
 
     def test_outputs_that_are_no_logits(self) -> None:
         refuses(net(lambda _, features: features), None, "returned (4, 4, 8, 8), expected logits of shape (4, classes)")
-        refuses(net(lambda _, features: features.mean(dim=(1, 2, 3))), None, "returned (4,), expected logits")
-        refuses(net(lambda _, features: features.mean(dim=(1, 2, 3))[:, None]), None, "returned (4, 1), expected")
         refuses(net(lambda _, features: features.mean(dim=(0, 1))), None, "returned (8, 8), expected logits")
-        refuses(net(lambda _, features: {"logits": features}), None, "returned dict, expected logits")
+        refuses(net(lambda _, features: {"logits": features}), None, "returned dict with logits, expected logits")
+        refuses(net(lambda _, features: "cat"), None, "returned str, expected logits", "Classifier(outputs=...)")
 
     def test_class_names_of_another_number(self) -> None:
         module = plain().module
@@ -227,8 +358,8 @@ class TestRefused:
 
     def test_no_gradient_at_all(self) -> None:
         detached = net(lambda _, features: features.detach().mean(dim=(2, 3)))
-        refuses(detached, None)
-        refuses(detached, "second")
+        refuses(detached, None, "returned logits without a gradient; take torch.no_grad and detach out of it")
+        refuses(detached, "second", "returned logits without a gradient")
 
 
 def traces(module: nn.Module) -> list[tuple[object, ...]]:

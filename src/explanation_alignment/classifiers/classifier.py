@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from explanation_alignment.errors import UsageError
+from explanation_alignment.errors import ModelError, UsageError
 from explanation_alignment.geometry import Geometry
+
+if TYPE_CHECKING:
+    from explanation_alignment.classifiers.feature_maps import CamLayer
 
 __all__ = ["Classifier", "Preprocessing", "resolve_device", "weights_digest"]
 
@@ -61,13 +65,21 @@ class Classifier:
     """A network with its preprocessing, class names and identity.
 
     Args:
-        module: maps (B, C, H, W) float32 images to (B, classes) logits.
+        module: maps (B, C, H, W) float32 images to (B, classes) logits, on their own or among other outputs. One
+            logit, (B, 1) or (B,), is a binary head: see :meth:`logits`.
         preprocessing: what its images go through first.
-        class_names: name of each output, or None if they have none.
+        class_names: name of each class, or None if they have none.
         name: its name in tables, part of a row's key; default the module's class name.
         spec: what :func:`load_classifier` was asked for, if it was.
         family: a word to group models by, such as ``"cnn"``.
         device: ``"auto"`` (a GPU if there is one), or any torch device.
+        outputs: which of several outputs are the logits: a place in a tuple, or a name. Default: ``logits`` where
+            there are outputs by name, else the first tensor.
+        multi_label: whether classes do not exclude each other, so that each logit has a probability of its own.
+        cam_layer: where class activation maps look unless a method says otherwise: a layer's name or a function of
+            the module, as :func:`~explanation_alignment.classifiers.layers.find_layer` takes them.
+        paper_layer: what ``layer=paper`` means: a layer's name, ``"last_conv"``, or None if nothing was published.
+        notes: what was done to the network that its reader should know.
 
     Attributes:
         module: the ``nn.Module``, on ``device``.
@@ -83,6 +95,11 @@ class Classifier:
         spec: str | None = None,
         family: str | None = None,
         device: str | torch.device | None = None,
+        outputs: int | str | None = None,
+        multi_label: bool = False,
+        cam_layer: str | Callable[[nn.Module], str | nn.Module | CamLayer] | None = None,
+        paper_layer: str | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self.device = resolve_device(device)
         self.module = module.to(self.device)
@@ -91,6 +108,63 @@ class Classifier:
         self.name = name or type(module).__name__
         self.spec = spec or f"module:{type(module).__module__}.{type(module).__qualname__}"
         self.family = family
+        self.outputs = outputs
+        self.multi_label = multi_label
+        self.cam_layer = cam_layer
+        self.paper_layer = paper_layer
+        self.notes = tuple(notes)
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """What the network says of images: one number a class.
+
+        A binary head's one logit x becomes the two classes' -x/2 and x/2: their softmax is the sigmoid of x, and
+        either class has a gradient.
+
+        Args:
+            images: (B, C, H, W) float32, as the network takes them, on its device.
+
+        Returns:
+            (B, classes) floating, part of the graph where there is one.
+
+        Raises:
+            ModelError: if the network returns anything else, saying what.
+        """
+        output = self.module(images)
+        logits = self._chosen(output)
+        if isinstance(logits, torch.Tensor) and logits.shape in ((len(images),), (len(images), 1)):
+            half = logits.reshape(-1, 1) / 2
+            logits = torch.cat([-half, half], dim=1)
+        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
+            raise ModelError(
+                f"{self.name} returned {_words(output)}, expected logits of shape ({len(images)}, classes)"
+                f"{'' if isinstance(output, torch.Tensor) else '; say which with Classifier(outputs=...)'}"
+            )
+        if images.requires_grad and torch.is_grad_enabled() and not logits.requires_grad:
+            raise ModelError(f"{self.name} returned logits without a gradient; take torch.no_grad and detach out of it")
+        if self.class_names is not None and logits.shape[1] != len(self.class_names):
+            raise ModelError(f"{self.name} has {logits.shape[1]} outputs, its class_names are {len(self.class_names)}")
+        return logits
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """(B, classes) probabilities of (B, classes) logits: their softmax, or each one's sigmoid if multi-label."""
+        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+
+    def _chosen(self, output: Any) -> Any:
+        """The logits among a network's outputs."""
+        if self.outputs is not None:
+            try:
+                return output[self.outputs]
+            except (KeyError, IndexError, TypeError):
+                raise ModelError(f"{self.name} returned {_words(output)}, without outputs={self.outputs!r}") from None
+        if isinstance(output, torch.Tensor):
+            return output
+        if isinstance(output, Mapping) and "logits" in output:
+            return output["logits"]
+        if hasattr(output, "logits"):
+            return output.logits
+        if isinstance(output, tuple | list):
+            return next((item for item in output if isinstance(item, torch.Tensor)), None)
+        return None
 
     @property
     def parameters(self) -> int:
@@ -132,6 +206,17 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device {str(device)!r} cannot be used here; choose auto, cpu or cuda") from error
     return chosen
+
+
+def _words(output: Any) -> str:
+    """What a network returned, in words for an error."""
+    if isinstance(output, torch.Tensor):
+        return str(tuple(output.shape))
+    if isinstance(output, Mapping):
+        return f"{type(output).__name__} with {', '.join(map(str, output)) or 'nothing'}"
+    if isinstance(output, tuple | list):
+        return f"{type(output).__name__} of {', '.join(map(_words, output)) or 'nothing'}"
+    return type(output).__name__
 
 
 def weights_digest(module: nn.Module) -> str:

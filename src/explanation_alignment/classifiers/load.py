@@ -1,113 +1,88 @@
-"""Classifiers by name: ``file:my_module.py:build`` and ``paper:mnist``."""
+"""Classifiers by name: ``timm:``, ``torchvision:``, ``hf:``, ``file:`` and ``paper:``."""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import re
-import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
 
 import torch
-from torch import nn
 
-from explanation_alignment.classifiers.classifier import Classifier
+from explanation_alignment.classifiers.checkpoints import load_weights
+from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
-from explanation_alignment.errors import ExplanationAlignmentError, ModelError, UnknownNameError, UsageError, first_line
+from explanation_alignment.classifiers.huggingface_models import build_huggingface
+from explanation_alignment.classifiers.paper import LISTS, expand_spec, published_models
+from explanation_alignment.classifiers.random_weights import randomise
+from explanation_alignment.classifiers.request import Request
+from explanation_alignment.classifiers.timm_models import build_timm
+from explanation_alignment.classifiers.torchvision_models import PAPER_GEOMETRY, build_torchvision
+from explanation_alignment.errors import ModelError, UnknownNameError, UsageError
+from explanation_alignment.factories import make_from_file
 
-__all__ = ["load_classifier", "load_weights", "seed_of"]
+__all__ = ["expand_spec", "load_classifier", "load_weights", "seed_of"]
 
 
 def load_classifier(
-    spec: str, weights: str = "default", device: str | torch.device | None = None, name: str | None = None
+    spec: str,
+    weights: str = "default",
+    device: str | torch.device | None = None,
+    name: str | None = None,
+    *,
+    input_size: int | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Classifier:
     """A classifier by its spec.
 
     Args:
-        spec: ``file:PATH.py:FACTORY``, a function without arguments that returns a
-            :class:`Classifier`; or ``paper:mnist``, the published digit network.
-        weights: ``"default"`` (what the factory gives), ``"random"``, ``"random:SEED"``, or the path of
-            a checkpoint (.safetensors, or .pt/.pth read with ``weights_only``). Random weights are seeded
-            from the spec, so the same spec is the same model everywhere.
+        spec: ``timm:NAME`` or ``timm:NAME.TAG``; ``torchvision:NAME`` or ``torchvision:NAME.TAG``; ``hf:ORG/NAME`` or
+            ``hf:FOLDER``; ``paper:timm/NAME`` or ``paper:torchvision/NAME``, a model of a published list with the
+            weights of the time; ``paper:mnist``, the published digit network; or ``file:PATH.py:FACTORY``, a function
+            without arguments that returns a :class:`Classifier`.
+        weights: ``"default"`` (pretrained, or what the factory gives), ``"random"``, ``"random:SEED"``, or the path of
+            a checkpoint (.safetensors, or .pt/.pth read with ``weights_only``). Random weights are seeded from the
+            spec, so the same spec is the same model everywhere.
         device: ``"auto"`` or None for a GPU if there is one, or any torch device.
-        name: its name in tables; default the one the classifier gives itself.
+        name: its name in tables; default the one the classifier gives itself: with the exact tag of its weights, as
+            published for ``paper:``.
+        input_size: side in pixels of the square input, instead of the model's own; the share of the image that is kept
+            stays.
+        preprocessing: instead of the model's own.
 
     Raises:
-        UsageError: for a spec or weights that cannot mean anything.
-        ModelError: if the file, the factory or the checkpoint does not work.
+        UsageError: for a spec, weights or size that cannot mean anything.
+        ModelError: if the file, the factory, the download or the checkpoint does not work.
+
+    Example:
+        >>> load_classifier("timm:test_vit.r160_in1k", "random", device="cpu").name
+        'test_vit.random'
     """
     kind, colon, rest = spec.partition(":")
-    builders: dict[str, Callable[[str], Classifier]] = {"file": _from_file, "paper": _published}
     if not colon or not rest:
-        raise UsageError(f"classifier {spec!r}: expected KIND:NAME, such as file:my_model.py:build or paper:mnist")
-    if kind not in builders:
-        raise UnknownNameError("kind of classifier", kind, builders)
-    seed = weights.removeprefix("random:") if weights.startswith("random:") else ""
-    if weights.startswith("random:") and not re.fullmatch(r"-?[0-9]+", seed):
-        raise UsageError(f"weights {weights!r}: expected random:SEED with a whole number")
-    if spec == "paper:mnist" and weights == "default":
-        raise UsageError(
-            "paper:mnist has no published weights; give 'random' or a checkpoint (`ealign experiment mnist` makes them)"
-        )
+        raise UsageError(f"classifier {spec!r}: expected KIND:NAME, such as timm:resnet50 or file:my_model.py:build")
+    if kind not in _BUILDERS:
+        if kind.endswith(".py"):
+            raise UsageError(f"classifier {spec!r}: expected file:PATH.py:FACTORY; did you mean 'file:{spec}'?")
+        raise UnknownNameError("kind of classifier", kind, _BUILDERS)
+    request = Request.read(spec, weights, input_size, preprocessing)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(f"{spec} {seed}".strip()))
-        classifier = builders[kind](rest)
-        if weights in ("random",) or seed:
-            _randomise(classifier.module)
-    if weights not in ("default", "random") and not seed:
-        load_weights(classifier.module, Path(weights))
+        torch.manual_seed(seed_of(request.seed_text))
+        made = _BUILDERS[kind](rest, request)
     return Classifier(
-        classifier.module,
-        classifier.preprocessing,
-        classifier.class_names,
-        name=name or classifier.name,
+        made.module,
+        made.preprocessing,
+        made.class_names,
+        name=name or made.name,
         spec=spec,
-        family=classifier.family,
+        family=made.family,
         device=device,
+        outputs=made.outputs,
+        multi_label=made.multi_label,
+        cam_layer=made.cam_layer,
+        paper_layer=made.paper_layer,
+        notes=made.notes,
     )
-
-
-def load_weights(module: nn.Module, path: Path) -> None:
-    """Load a checkpoint into a module, exactly.
-
-    Args:
-        module: what to load into.
-        path: ``.safetensors``, or ``.pt``/``.pth`` holding a state dict (read with ``weights_only``).
-
-    Raises:
-        ModelError: if the file cannot be read, or its names or shapes are not the module's.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ModelError(f"weights {str(path)!r}: no such file; expected 'default', 'random', 'random:SEED' or a path")
-    try:
-        if path.suffix == ".safetensors":
-            state = load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            state = state.get("state_dict", state)
-        if not isinstance(state, Mapping) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-            raise ValueError("expected a state dict: a tensor for each name")
-    except (SafetensorError, OSError, RuntimeError, EOFError, AttributeError, ValueError) as error:
-        raise ModelError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
-    except Exception as error:  # torch's unpickler: anything weights_only refuses
-        raise ModelError(f"{path}: refused, it holds more than tensors; save a state dict or .safetensors") from error
-    own = module.state_dict()
-    wrong = [f"missing {key}" for key in own if key not in state] + [
-        f"unexpected {key}" for key in state if key not in own
-    ]
-    wrong += [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(own[key].shape)}"
-        for key in own
-        if key in state and state[key].shape != own[key].shape
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise ModelError(f"{path} does not fit {type(module).__name__}: {shown}")
-    module.load_state_dict(state)
 
 
 def seed_of(text: str) -> int:
@@ -115,56 +90,75 @@ def seed_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def _published(name: str) -> Classifier:
-    if name != "mnist":
-        raise UnknownNameError("published classifier", name, ["mnist"])
-    return Classifier(
+def _published(name: str, request: Request) -> Classifier:
+    if name == "mnist":
+        return _digits(request)
+    list_name, slash, model_name = name.partition("/")
+    for known in LISTS:
+        if list_name != known:
+            continue
+        models = published_models(known)
+        if not slash or not model_name:
+            raise UsageError(
+                f"{request.spec} is a list of {len(models)} classifiers; load one, such as paper:{known}/"
+                f"{next(iter(models))}, or all of ea.expand_spec({request.spec!r})"
+            )
+        if model_name not in models:
+            raise UnknownNameError(f"published {known} model", model_name, models)
+        model = models[model_name]
+        if known == "timm":
+            made = build_timm(model.weights, request)
+        else:
+            made = build_torchvision(model.weights, request, geometry=PAPER_GEOMETRY)
+        made.name = model.name if request.weights == "default" else request.named(model.name, "")
+        made.family = model.family
+        made.paper_layer = model.cam_layer
+        if model.note:
+            made.notes = (model.note, *made.notes)
+        return made
+    raise UnknownNameError("published classifier", name, ["mnist", *(f"{known}/NAME" for known in LISTS)])
+
+
+def _digits(request: Request) -> Classifier:
+    if request.weights == "default":
+        raise UsageError(
+            "paper:mnist has no published weights; give 'random' or a checkpoint (`ealign experiment mnist` makes them)"
+        )
+    made = Classifier(
         DigitNetwork(), DIGIT_PREPROCESSING, tuple("0123456789"), name="mnist", family="cnn", device="cpu"
     )
+    return _with_weights(made, request)
 
 
-def _from_file(rest: str) -> Classifier:
-    place, colon, factory_name = rest.rpartition(":")
-    path = Path(place)
-    if not colon or path.suffix != ".py":
-        raise UsageError(f"classifier 'file:{rest}': expected file:PATH.py:FACTORY")
-    if not path.is_file():
-        raise ModelError(f"classifier 'file:{rest}': no file {place}")
-    module_spec = importlib.util.spec_from_file_location(
-        f"ealign_user_{seed_of(str(path.resolve()))}_{path.stem}", path
-    )
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = module  # dataclasses and pickle look their module up
-    try:
-        module_spec.loader.exec_module(module)
-        factory = getattr(module, factory_name, None)
-        if factory is None:
-            names = [word for word in vars(module) if not word.startswith("_") and callable(getattr(module, word))]
-            raise UnknownNameError(f"function in {place}", factory_name, names)
-        classifier = factory()
-    except ExplanationAlignmentError:
-        raise
-    except Exception as error:
-        raise ModelError(f"classifier 'file:{rest}': {type(error).__name__}: {error}") from error
-    if not isinstance(classifier, Classifier):
+def _from_file(rest: str, request: Request) -> Classifier:
+    made = make_from_file("classifier", rest, ModelError)
+    if not isinstance(made, Classifier):
         raise ModelError(
-            f"classifier 'file:{rest}': {factory_name}() returned {type(classifier).__name__}, expected ea.Classifier"
+            f"classifier 'file:{rest}': {rest.rpartition(':')[2]}() returned {type(made).__name__}, "
+            "expected ea.Classifier; wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))"
         )
-    return classifier
+    return _with_weights(made, request)
 
 
-def _randomise(module: nn.Module) -> None:
-    kept = []
-    for name, part in module.named_modules():
-        reset = getattr(part, "reset_parameters", None) or getattr(part, "_reset_parameters", None)
-        if callable(reset):
-            reset()
-        else:
-            kept += [f"{name}.{own}".lstrip(".") for own, _ in part.named_parameters(recurse=False)]
-    if kept:
-        raise ModelError(
-            f"weights 'random': {type(module).__name__} has no reset_parameters() for {', '.join(kept[:4])}; "
-            "give the module that owns them one"
-        )
+def _with_weights(made: Classifier, request: Request) -> Classifier:
+    """A classifier made by a factory, with the weights and preprocessing asked for."""
+    if request.weights == "random":
+        randomise(made.module)
+    elif request.weights == "checkpoint":
+        load_weights(made.module, request.checkpoint)
+    if request.preprocessing is not None:
+        made.preprocessing = request.preprocessing
+    elif request.input_size is not None:
+        geometry = replace(made.preprocessing.geometry, resize=request.input_size, crop=None, fit="squash", fill=())
+        channels = made.preprocessing.input_size[0]
+        made.preprocessing = replace(made.preprocessing, input_size=(channels, *request.input_size), geometry=geometry)
+    return made
+
+
+_BUILDERS: Final[dict[str, Callable[[str, Request], Classifier]]] = {
+    "timm": build_timm,
+    "torchvision": build_torchvision,
+    "hf": build_huggingface,
+    "file": _from_file,
+    "paper": _published,
+}
