@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -59,3 +59,11 @@ def mnist_dir() -> Path:
     if not named and not any((folder / name).is_file() for stem in _STEMS for name in (stem, f"{stem}.gz")):
         pytest.skip("real MNIST files not found; set EALIGN_MNIST_DIR")
     return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tables parsed from annotation files are kept beside the tests' other files, not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EALIGN_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield

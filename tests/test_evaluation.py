@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -156,6 +157,16 @@ def digit_classifier() -> ea.Classifier:
     return ea.Classifier(network, DIGIT_PREPROCESSING, images.class_names, name="digits", device="cpu")
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Which kernels run, and so how they round, depends on the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
 def test_batch_sizes_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """At most one row in 2,000 may differ, by rounding in the network; those that do are listed."""
     dataset = ColoredMNIST(coloring="uncorrelated-1")
@@ -454,3 +465,16 @@ def test_the_classifier_is_left_as_it_was(tmp_path: Path) -> None:
 
 def test_unit_size_is_what_docs_say() -> None:
     assert UNIT_SIZE == 1024
+
+
+def test_an_evaluation_whose_every_sample_fails_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    """A wrong geometry is found, mended, and the same command goes on."""
+    preprocessing = ea.Preprocessing((3, 12, 12), geometry=ea.Geometry(resize=(10, 10)))
+    wrong = ea.Classifier(small_classifier().module, preprocessing, name="small", device="cpu")
+    with pytest.raises(
+        RunError, match=r"img/000: DatasetError: img/000: the geometry gives 10 x 10.*resize=\(12, 12\)"
+    ):
+        ea.evaluate(wrong, Patches(), ["sobel"], tmp_path / "run", progress=False)
+    run = ea.evaluate(small_classifier(), Patches(), ["sobel"], tmp_path / "run", progress=False)
+    assert run.scores()["status"].cast(pl.String).unique().to_list() == ["ok"]
+    assert len(run.evaluations) == 1

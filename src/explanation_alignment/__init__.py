@@ -12,21 +12,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from explanation_alignment import metrics as metrics
     from explanation_alignment.binarization import binarize as binarize
+    from explanation_alignment.classifiers.catalogue import list_classifiers as list_classifiers
     from explanation_alignment.classifiers.classifier import Classifier as Classifier
     from explanation_alignment.classifiers.classifier import Preprocessing as Preprocessing
     from explanation_alignment.classifiers.load import load_classifier as load_classifier
+    from explanation_alignment.classifiers.paper import expand_spec as expand_spec
     from explanation_alignment.datasets import load_dataset as load_dataset
+    from explanation_alignment.datasets.base import Subset as Subset
     from explanation_alignment.errors import ExplanationAlignmentError as ExplanationAlignmentError
     from explanation_alignment.evaluation import evaluate as evaluate
+    from explanation_alignment.external_maps import score as score
     from explanation_alignment.geometry import Geometry as Geometry
     from explanation_alignment.reporting.build import report as report
     from explanation_alignment.runs.reader import Run as Run
     from explanation_alignment.runs.reader import open_run as open_run
+    from explanation_alignment.saliency.randomisation import sanity as sanity
     from explanation_alignment.sample import AnnotatedDataset as AnnotatedDataset
     from explanation_alignment.sample import Boxes as Boxes
+    from explanation_alignment.sample import Heatmap as Heatmap
     from explanation_alignment.sample import Mask as Mask
     from explanation_alignment.sample import Sample as Sample
-    from explanation_alignment.statistics.reliance import reliance as reliance
+    from explanation_alignment.statistics.relations import relate as relate
+    from explanation_alignment.statistics.relying.region_reliance import reliance as reliance
+    from explanation_alignment.statistics.right_reasons import right_reason as right_reason
+    from explanation_alignment.statistics.shared_interest_cases import cases as cases
 
 __version__ = "0.1.0"
 
@@ -36,17 +45,30 @@ _HOMES = {
     "Classifier": "classifiers.classifier",
     "ExplanationAlignmentError": "errors",
     "Geometry": "geometry",
+    "Heatmap": "sample",
     "Mask": "sample",
     "Preprocessing": "classifiers.classifier",
     "Run": "runs.reader",
     "Sample": "sample",
+    "Subset": "datasets.base",
     "binarize": "binarization",
+    "cases": "statistics.shared_interest_cases",
+    "check": "statistics.assertions",
+    "compare": "statistics.comparing.comparison",
     "evaluate": "evaluation",
+    "expand_spec": "classifiers.paper",
+    "list_classifiers": "classifiers.catalogue",
     "load_classifier": "classifiers.load",
     "load_dataset": "datasets",
     "open_run": "runs.reader",
-    "reliance": "statistics.reliance",
+    "plan": "statistics.planning",
+    "relate": "statistics.relations",
+    "reliance": "statistics.relying.region_reliance",
     "report": "reporting.build",
+    "right_reason": "statistics.right_reasons",
+    "sample_size": "statistics.planning",
+    "sanity": "saliency.randomisation",
+    "score": "external_maps",
 }
 
 __all__ = [
@@ -55,18 +77,31 @@ __all__ = [
     "Classifier",
     "ExplanationAlignmentError",
     "Geometry",
+    "Heatmap",
     "Mask",
     "Preprocessing",
     "Run",
     "Sample",
+    "Subset",
     "binarize",
+    "cases",
+    "check",
+    "compare",
     "evaluate",
+    "expand_spec",
+    "list_classifiers",
     "load_classifier",
     "load_dataset",
     "metrics",
     "open_run",
+    "plan",
+    "relate",
     "reliance",
     "report",
+    "right_reason",
+    "sample_size",
+    "sanity",
+    "score",
 ]
 
 

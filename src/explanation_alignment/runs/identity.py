@@ -9,8 +9,8 @@ from typing import Any, Final
 
 __all__ = ["NUMERICS_VERSION", "describe_difference", "digest"]
 
-#: Raised whenever a change of ours moves a score; part of every identity.
-NUMERICS_VERSION: Final = 1
+#: Raised whenever a change of ours moves a score or adds to what a row holds; part of every identity.
+NUMERICS_VERSION: Final = 2
 
 
 def digest(question: Mapping[str, Any]) -> str:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import polars as pl
 
-from explanation_alignment.errors import RunError, UsageError
+from explanation_alignment.errors import RunError, UnknownNameError
 from explanation_alignment.runs.examples import read_examples
 from explanation_alignment.runs.files import read_json, write_atomically
-from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, FORMAT_VERSION, SUMMARY_SCHEMA
+from explanation_alignment.runs.schema import FORMAT_VERSION, SUMMARY_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ["Run", "open_run"]
 
+_Part = TypeVar("_Part")
+
 _SUMMARY_KEY = "explanation_alignment.summary"
+#: Raised when the numbers of a summary change for the same scores, so that those kept by an older version are renewed.
+_SUMMARY_VERSION = 2
+#: Coverage of the intervals that are kept.
+_KEPT_LEVEL = 0.95
 
 
 class Run:
@@ -71,6 +79,8 @@ class Run:
     def scan_scores(self, slugs: Sequence[str] | None = None) -> pl.LazyFrame:
         """All rows, lazily; columns as in ``runs.schema``, missing ones (other attributes) null.
 
+        An attribute that is of another type in another dataset is brought to a type that holds both, text if need be.
+
         Args:
             slugs: only those evaluations.
 
@@ -84,40 +94,92 @@ class Run:
         ]
         if not frames:
             raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
-        return pl.concat(frames, how="diagonal")
+        return pl.concat(frames, how="diagonal_relaxed")
 
     def scores(self) -> pl.DataFrame:
         """All rows: one a decision, method and region."""
-        try:
+        with self._reading():
             return self.scan_scores().collect()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except (pl.exceptions.PolarsError, OSError) as error:
             raise RunError(f"{self.path}: a part of the scores cannot be read ({error})") from error
 
-    def summary(self, by: Sequence[str] = ()) -> pl.DataFrame:
+    def summary(
+        self,
+        by: Sequence[str] = (),
+        *,
+        level: float = 0.95,
+        cluster: str | None = None,
+        pool_seeds: bool = False,
+        metrics: Sequence[str] | None = None,
+    ) -> pl.DataFrame:
         """Explanation alignment of every model, seed, dataset, method, region and metric.
 
         Args:
-            by: columns to add groups for: ``correct``, ``label``, or an attribute (``attr_x`` or ``x``).
+            by: columns to add groups for: ``correct``, ``label``, ``annotation_size`` (strata by the annotation's share
+                of the image), or an attribute (``attr_x`` or ``x``).
+            level: nominal coverage of the intervals.
+            cluster: what is drawn anew in an interval in place of the image: ``class``, or an attribute.
+            pool_seeds: one row for all seeds of a model (``seed`` null), its interval for images and seeds.
+            metrics: those alone; all by default.
 
         Returns:
-            One row a group and metric: mean, 95 % interval, chance, ceiling, adjusted value, number
-            of defined and undefined scores, accuracy. The rows of the group ``all`` are kept in
+            One row a group and metric, with the columns of ``SUMMARY_SCHEMA``: mean, interval, chance, ceiling,
+            adjusted value, number of defined and undefined scores, accuracy, whether the interval is unreliable, lift,
+            and excess over the centre. The rows of the group ``all``, with intervals of 95 %, are kept in
             ``summary.parquet`` and recomputed only for evaluations that changed.
+
+        Raises:
+            RunError: if there are no scores yet.
+            UnknownNameError: there is no such group, cluster or metric.
+            UsageError: the level is not between 0 and 1.
         """
         from explanation_alignment.statistics.summary import summarise
+        from explanation_alignment.statistics.tables import metric_columns
 
-        if by:
-            known = self.scan_scores().collect_schema().names()
-            columns = [name if name in known else ATTRIBUTE_PREFIX + name for name in by]
-            for name, column in zip(by, columns, strict=True):
-                if column not in known:
-                    choices = [
-                        name.removeprefix(ATTRIBUTE_PREFIX) for name in known if name.startswith(ATTRIBUTE_PREFIX)
-                    ]
-                    raise UsageError(f"no column {name!r} to group by; choose correct, label or {', '.join(choices)}")
-            tables = [summarise(self.scan_scores([slug]), by=columns) for slug in self.evaluations if self._stamp(slug)]
-            return pl.concat(tables).sort(*SUMMARY_SCHEMA.names()[:7], maintain_order=True)
-        return self._kept_summary()
+        parts = self._parts(pool_seeds)
+        with self._reading():
+            whole = self.scan_scores().collect_schema()
+            known = metric_columns(whole.names())
+            for metric in metrics or ():
+                if metric not in known:
+                    raise UnknownNameError("metric of these scores", metric, known)
+            if not (by or cluster or pool_seeds) and level == _KEPT_LEVEL:
+                kept = self._kept_summary()
+                return kept if metrics is None else kept.filter(pl.col("metric").is_in(list(metrics)))
+
+            def summary_of(slugs: list[str]) -> pl.DataFrame:
+                rows = self.scan_scores(slugs)
+                own = rows.collect_schema().names()
+                # what other evaluations have and these have not is null here, and a metric they lack no row
+                absent = [name for name in whole.names() if name not in own and name not in known]
+                rows = rows.with_columns(pl.lit(None, whole[name]).alias(name) for name in absent)
+                chosen = [name for name in metrics or known if name in own]
+                return summarise(rows, by=by, metrics=chosen, level=level, cluster=cluster, pool_seeds=pool_seeds)
+
+            return pl.concat(_each(summary_of, parts)).sort(*SUMMARY_SCHEMA.names()[:6], maintain_order=True)
+
+    def _parts(self, pool_seeds: bool) -> list[list[str]]:
+        """The evaluations that are summarised together: each alone where nothing links them, to save memory."""
+        written = [slug for slug in self.evaluations if any((self.path / "scores" / slug).glob("unit-*.parquet"))]
+        if not written:
+            raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
+        if self._targets > 1:
+            return [written]  # which target is the main one is a question to all of them
+        names = ("model", "dataset") if pool_seeds else ("model", "dataset", "seed")
+        parts: dict[tuple[Any, ...], list[str]] = {}
+        for slug in written:
+            question = self.evaluations[slug]["question"]
+            parts.setdefault(tuple(question[name] for name in names), []).append(slug)
+        return list(parts.values())
+
+    @property
+    def _targets(self) -> int:
+        return len({item["question"]["target"] for item in self.evaluations.values()})
 
     def models(self) -> pl.DataFrame:
         """One row a classifier: spec, weights digest, parameters, input size, crop, layer."""
@@ -140,31 +202,24 @@ class Run:
     def _kept_summary(self) -> pl.DataFrame:
         from explanation_alignment.statistics.summary import summarise
 
-        if len({item["question"]["target"] for item in self.evaluations.values()}) > 1:
+        if self._targets > 1:
             return summarise(self.scan_scores())  # which keeps targets apart by group; evaluations alone cannot
         path = self.path / "summary.parquet"
         stamps = {slug: self._stamp(slug) for slug in self.evaluations}
         stamps = {slug: stamp for slug, stamp in stamps.items() if stamp}
-        kept, kept_stamps = pl.DataFrame(schema=SUMMARY_SCHEMA).with_columns(slug=pl.lit("")), {}
-        if path.is_file():
-            try:
-                kept_stamps = json.loads(pl.read_parquet_metadata(path).get(_SUMMARY_KEY, "{}"))
-                kept = pl.read_parquet(path)
-            except (OSError, ValueError, pl.exceptions.PolarsError):
-                kept_stamps = {}
+        kept, kept_stamps = _read_summary(path)
         if kept_stamps == stamps and kept_stamps:
             return kept.select(SUMMARY_SCHEMA.names())
         current = [slug for slug, stamp in stamps.items() if kept_stamps.get(slug) == stamp]
         tables = [kept.filter(pl.col("slug").is_in(current))]
-        tables += [
-            summarise(self.scan_scores([slug])).with_columns(slug=pl.lit(slug))
-            for slug in stamps
-            if slug not in current
-        ]
+        tables += _each(
+            lambda slug: summarise(self.scan_scores([slug])).with_columns(slug=pl.lit(slug)),
+            [slug for slug in stamps if slug not in current],
+        )
         table = pl.concat(tables, how="vertical").sort(*SUMMARY_SCHEMA.names()[:7], maintain_order=True)
         if not stamps:
             raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
-        content = {_SUMMARY_KEY: json.dumps(stamps, sort_keys=True)}
+        content = {_SUMMARY_KEY: json.dumps({"version": _SUMMARY_VERSION, "stamps": stamps}, sort_keys=True)}
         with contextlib.suppress(RunError):  # a run on a read-only disk can still be summarised
             write_atomically(path, lambda place: table.write_parquet(place, metadata=content))
         return table.select(SUMMARY_SCHEMA.names())
@@ -177,6 +232,25 @@ class Run:
             with part.open("rb") as handle:
                 sha.update(part.name.encode() + hashlib.file_digest(handle, "sha256").digest())
         return sha.hexdigest() if parts else ""
+
+
+def _each(summary_of: Callable[[_Part], pl.DataFrame], parts: Sequence[_Part]) -> list[pl.DataFrame]:
+    """The summaries of parts of a run, in their order; a few at a time, since NumPy and polars leave Python free."""
+    with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        return list(pool.map(summary_of, parts))
+
+
+def _read_summary(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The kept summary and the stamps of what it was made of; empty where there is none that this version made."""
+    schema = pl.Schema(dict(SUMMARY_SCHEMA) | {"slug": pl.String()})
+    try:
+        content = json.loads(pl.read_parquet_metadata(path).get(_SUMMARY_KEY, "{}"))
+        kept = pl.read_parquet(path)
+    except (OSError, ValueError, pl.exceptions.PolarsError):
+        content, kept = {}, pl.DataFrame()
+    if content.get("version") != _SUMMARY_VERSION or kept.schema != schema:
+        return pl.DataFrame(schema=schema), {}
+    return kept, content["stamps"]
 
 
 def open_run(path: str | Path) -> Run:

@@ -34,6 +34,10 @@ class ScoredUnit:
         annotation_area: (M, R, N) int, pixels.
         salient_area: (M, R, N) int, pixels.
         map_size: (height, width) of the scored maps.
+        center_iou: (M, R, N) float, the IoU of a Gaussian at the centre with as many salient pixels; NaN where unknown.
+        exchange_flip: (R, N) float, 1 where exchanging the region's content changed the prediction, else 0; NaN where
+            it was not tried.
+        elsewhere_flip: (R, N) float, the same for as many pixels elsewhere.
     """
 
     ids: Sequence[str]
@@ -48,6 +52,9 @@ class ScoredUnit:
     annotation_area: NDArray[np.integer]
     salient_area: NDArray[np.integer]
     map_size: tuple[int, int]
+    center_iou: NDArray[np.floating]
+    exchange_flip: NDArray[np.floating]
+    elsewhere_flip: NDArray[np.floating]
 
 
 def score_rows(
@@ -122,6 +129,11 @@ def score_rows(
     columns["salient_area"] = pa.array(by_row(unit.salient_area), pa.int32(), mask=by_row(unit.flat[:, None] | failed))
     columns["map_height"] = pa.array(np.full(total, unit.map_size[0]), pa.int32())
     columns["map_width"] = pa.array(np.full(total, unit.map_size[1]), pa.int32())
+    center = by_row(unit.center_iou)
+    columns["center_iou"] = pa.array(center, pa.float32(), mask=undefined | np.isnan(center))
+    for name, flips in (("exchange_flip", unit.exchange_flip), ("elsewhere_flip", unit.elsewhere_flip)):
+        tried = by_row(flips)
+        columns[name] = pa.array(tried == 1, pa.bool_(), mask=np.isnan(tried))
     sample_of_row = pa.array(np.repeat(np.arange(len(unit.ids)), each))
     columns |= {ATTRIBUTE_PREFIX + name: values.take(sample_of_row) for name, values in attributes.items()}
     return pa.table(columns, schema=scores_schema(metrics, {name: values.type for name, values in attributes.items()}))

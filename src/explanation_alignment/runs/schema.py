@@ -16,6 +16,7 @@ __all__ = [
     "ATTRIBUTE_PREFIX",
     "FORMAT_VERSION",
     "KEY_COLUMNS",
+    "NULL_METHODS",
     "STATUSES",
     "SUMMARY_SCHEMA",
     "scores_schema",
@@ -29,6 +30,9 @@ STATUSES: Final = ("ok", "no_annotation", "annotation_cropped", "flat_map", "err
 
 #: What names one row of ``scores``.
 KEY_COLUMNS: Final = ("model", "seed", "dataset", "sample_id", "target", "method", "binarization", "region")
+
+#: Saliency methods that explain no model: what the others are held against, no finding about a model.
+NULL_METHODS: Final = ("random", "center", "sobel")
 
 #: An attribute ``name`` of a sample is stored as the column ``attr_name``.
 ATTRIBUTE_PREFIX: Final = "attr_"
@@ -53,6 +57,11 @@ SUMMARY_SCHEMA: Final = pl.Schema(
         "n": pl.Int64,
         "n_undefined": pl.Int64,
         "accuracy": pl.Float64,
+        "unreliable": pl.Boolean,
+        "lift": pl.Float64,
+        "excess": pl.Float64,
+        "excess_low": pl.Float64,
+        "excess_high": pl.Float64,
     }
 )
 
@@ -68,7 +77,11 @@ def scores_schema(metrics: Sequence[str], attributes: Mapping[str, pa.DataType])
 
     Returns:
         The schema: the key, the decision, the status, the metrics, the areas in pixels (for the
-        chance level), then the attributes. Words that repeat are dictionary encoded.
+        chance level), what is known of the region beside the map (``center_iou``: the IoU that a Gaussian at
+        the image's centre, binarized to ``salient_area`` pixels, has with the annotation; ``exchange_flip``:
+        whether the prediction changed when the region's content was exchanged with that of an image of
+        another label; ``elsewhere_flip``: the same for as many pixels elsewhere; both null unless the
+        evaluation intervened), then the attributes. Words that repeat are dictionary encoded.
     """
     return pa.schema(
         [
@@ -92,6 +105,9 @@ def scores_schema(metrics: Sequence[str], attributes: Mapping[str, pa.DataType])
             ("salient_area", pa.int32()),
             ("map_height", pa.int32()),
             ("map_width", pa.int32()),
+            ("center_iou", pa.float32()),
+            ("exchange_flip", pa.bool_()),
+            ("elsewhere_flip", pa.bool_()),
             *((ATTRIBUTE_PREFIX + name, kind) for name, kind in attributes.items()),
         ]
     )

@@ -95,14 +95,19 @@ class RunWriter:
             RunError: if the run already answers another question under the same key.
         """
         key = ("model", "seed", "dataset", "target")
+        # as run.json will hold them: a tuple read back is a list
+        question, methods = json.loads(json.dumps([dict(question), list(map(dict, methods))]))
         with self.updating() as info:
             kin = {
                 slug: item
                 for slug, item in info["evaluations"].items()
                 if all(item["question"][part] == question[part] for part in key)
             }
-            for item in kin.values():
+            for slug, item in list(kin.items()):
                 if item["question"] != dict(question):
+                    if not any((self.path / "scores" / slug).glob("unit-*.parquet")):
+                        del info["evaluations"][slug], kin[slug]  # begun and given up before anything was written
+                        continue
                     difference = describe_difference(_flat(item["question"]), _flat(question))
                     raise RunError(
                         f"{self.path} already holds {question['model']} on {question['dataset']} "
@@ -150,12 +155,13 @@ class RunWriter:
             table = pl.DataFrame([row], infer_schema_length=None, schema_overrides=_MODEL_TYPES)
             if path.is_file():
                 old = pl.read_parquet(path)
-                if (
-                    old.join(table, on=table.columns, how="semi", nulls_equal=True).height
-                    and old.columns == table.columns
-                ):
-                    return
                 same = (pl.col("model") == row["model"]) & (pl.col("seed") == row["seed"])
+                # layers of methods that were asked for before stay named
+                before = old.filter(same)["layer"].drop_nulls().to_list()
+                layers = {layer for text in [*before, row["layer"] or ""] for layer in text.split(", ") if layer}
+                table = table.with_columns(layer=pl.lit(", ".join(sorted(layers)) or None, pl.String))
+                if old.columns == table.columns and old.filter(same).equals(table):
+                    return
                 table = pl.concat([old.filter(~same), table], how="diagonal_relaxed")
             write_atomically(path, table.sort("model", "seed").write_parquet)
 

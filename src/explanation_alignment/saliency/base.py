@@ -1,63 +1,22 @@
-"""The saliency methods there are, and how one is asked for by name."""
+"""How a saliency method is asked for: by name with arguments, or as a function of one's own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from explanation_alignment.errors import UnknownNameError
-from explanation_alignment.specs import check_arguments, format_call, parse_bool, parse_call
+from explanation_alignment.saliency.arguments import parse_grid
+from explanation_alignment.saliency.catalogue import COMMON_ARGUMENTS, METHODS, MethodEntry
+from explanation_alignment.specs import check_arguments, format_call, parse_call
 
-__all__ = ["METHODS", "MethodEntry", "MethodRequest", "Output"]
+__all__ = ["COMMON_ARGUMENTS", "METHODS", "Method", "MethodEntry", "MethodRequest", "Output"]
 
 #: What is differentiated: the explained class's logit or its log-softmax.
 Output: TypeAlias = Literal["logit", "log_prob"]
-
-
-@dataclass(frozen=True, slots=True)
-class MethodEntry:
-    """One registered saliency method.
-
-    Args:
-        summary: one line on what it does.
-        default_binarization: used where the request names none.
-        signed: whether its maps can be negative.
-        passes: what it costs, in words.
-        source: the paper it comes from.
-        arguments: argument name -> (default, what it may be).
-    """
-
-    summary: str
-    default_binarization: str
-    signed: bool
-    passes: str
-    source: str
-    arguments: Mapping[str, tuple[object, str]]
-
-
-#: Every saliency method that can be asked for by name.
-METHODS: Final[Mapping[str, MethodEntry]] = {
-    "vanilla_gradients": MethodEntry(
-        summary="|d output / d input|, summed over channels",
-        default_binarization="std:1",
-        signed=False,
-        passes="one forward and backward, shared",
-        source="Simonyan, Vedaldi, Zisserman 2014",
-        arguments={},
-    ),
-    "gradcam": MethodEntry(
-        summary="activations of a layer weighted by their mean gradient, bilinearly upsampled",
-        default_binarization="threshold:0.5",
-        signed=True,
-        passes="one forward and backward, shared",
-        source="Selvaraju et al. 2017; without its ReLU, as in the published study",
-        arguments={
-            "layer": (None, "last_conv | a module's path; left out: the last feature map, found and probed"),
-            "relu": (False, "true | false: keep only the positive part"),
-        },
-    ),
-}
+#: A saliency method as it can be asked for: its text, or a function (classifier, images, targets) -> (B, H, W) maps.
+Method: TypeAlias = str | Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +24,22 @@ class MethodRequest:
     """A saliency method with its arguments and the binarization of its maps.
 
     Args:
-        name: a key of :data:`METHODS`.
+        name: a key of :data:`METHODS`, or the name of a method of the user's own.
         arguments: the arguments that differ from their defaults.
         binarization: canonical binarization.
+        entry: what is known of the method.
+        source: digest of the source of a method of the user's own, hex; None for a registered one.
     """
 
     name: str
     arguments: Mapping[str, object]
     binarization: str
+    entry: MethodEntry
+    source: str | None = None
 
     @classmethod
-    def parse(cls, text: str) -> MethodRequest:
-        """Read ``name(argument=value, ..., binarize=SPEC)``.
+    def parse(cls, method: Method) -> MethodRequest:
+        """Read ``name(argument=value, ..., binarize=SPEC)``, ``file:PATH.py:FUNCTION(...)``, or take a function.
 
         Raises:
             UnknownNameError: for a method or argument there is not.
@@ -84,19 +47,46 @@ class MethodRequest:
         """
         from explanation_alignment.binarization import Binarization
 
-        name, given = parse_call(text, "saliency method")
-        if name not in METHODS:
-            raise UnknownNameError("saliency method", name, METHODS)
-        entry = METHODS[name]
-        check_arguments(f"saliency method {name}", given, {**entry.arguments, "binarize": None})
+        entry: MethodEntry
+        source, given = None, dict[str, str]()
+        if not isinstance(method, str):
+            from explanation_alignment.saliency.own_methods import from_function
+
+            own = from_function(method)
+            name, entry, source = own.name, own.entry, own.source
+        elif method.lstrip().startswith("file:"):
+            from explanation_alignment.saliency.own_methods import from_file
+
+            own, given = from_file(method.strip())
+            name, entry, source = own.name, own.entry, own.source
+        else:
+            name, given = parse_call(method, "saliency method")
+            if name in METHODS:
+                entry = METHODS[name]
+            else:
+                from explanation_alignment.saliency.own_methods import from_entry_point, installed
+
+                others = installed()
+                if name not in others:
+                    raise UnknownNameError("saliency method", name, [*METHODS, *others])
+                own = from_entry_point(others[name])
+                entry, source = own.entry, own.source
+        known = {**entry.arguments, **COMMON_ARGUMENTS}
+        check_arguments(f"saliency method {name}", given, known)
         binarization = str(Binarization.parse(given.pop("binarize", entry.default_binarization)))
-        arguments: dict[str, object] = {}
-        for key, word in given.items():
-            default = entry.arguments[key][0]
-            value = parse_bool(word, f"{name}({key}=...)") if isinstance(default, bool) else word
-            if value != default:
-                arguments[key] = value
-        return cls(name, arguments, binarization)
+        arguments = {key: known[key].read(word, f"{name}({key}=...)") for key, word in given.items()}
+        changed = {key: value for key, value in arguments.items() if value != known[key].default}
+        return cls(name, changed, binarization, entry, source)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Every argument of the method itself, defaults included."""
+        return {key: self.arguments.get(key, argument.default) for key, argument in self.entry.arguments.items()}
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(rows, columns) of cells the map is averaged over first, or None."""
+        return parse_grid(str(self.arguments["grid"])) if "grid" in self.arguments else None
 
     @property
     def canonical(self) -> str:

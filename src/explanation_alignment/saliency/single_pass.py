@@ -1,26 +1,38 @@
 """Everything that one forward and one backward pass give: the prediction, and maps from gradients.
 
-Vanilla gradients: Simonyan, Vedaldi, Zisserman 2014. Grad-CAM: Selvaraju et al. 2017, eq. 1 and 2.
+Vanilla gradients: Simonyan, Vedaldi, Zisserman 2014. Input x gradient: Shrikumar, Greenside, Kundaje 2017. Class
+activation maps: see ``class_activation``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
+from explanation_alignment.classifiers.capture import LayerCapture
 from explanation_alignment.classifiers.classifier import Classifier
-from explanation_alignment.classifiers.layers import CamLayer, check_logits, find_layer
+from explanation_alignment.classifiers.layers import CamLayer, find_layer
 from explanation_alignment.errors import UsageError
 from explanation_alignment.saliency.base import MethodRequest, Output
+from explanation_alignment.saliency.class_activation import (
+    CLASS_ACTIVATION_MAPS,
+    eigencam,
+    gradcam_cells,
+    upsampled,
+)
 
-__all__ = ["PassResult", "SinglePass", "gradcam", "vanilla_gradients"]
+__all__ = ["ACTIVATIONS", "PassResult", "SinglePass", "gradcam", "input_x_gradient", "vanilla_gradients"]
+
+#: Not a method: asks for a layer's activation itself, (B, C, h, w), in the place of a map.
+ACTIVATIONS: Final = "activations"
+#: What takes the gradient at the input and no layer.
+_AT_THE_INPUT: Final = ("vanilla_gradients", "input_x_gradient")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,19 +87,22 @@ class SinglePass(AbstractContextManager["SinglePass"]):
         self._target = target
         #: Method -> the layer its map comes from, known after entering.
         self.layers: dict[str, CamLayer] = {}
-        self._captured: dict[str, torch.Tensor] = {}
-        self._cloned: set[str] = set()
+        self._capture = LayerCapture(classifier, ())
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        found: dict[str | None, CamLayer] = {}
         for method in self._methods:
-            if method.name == "gradcam":
-                layer = method.arguments.get("layer")
-                self.layers[method.canonical] = find_layer(self._classifier, None if layer is None else str(layer))
+            if method.name in _AT_THE_INPUT or method.canonical in self.layers:  # entered again: as it was
+                continue
+            layer = method.arguments.get("layer")
+            wanted = None if layer is None else str(layer)
+            if wanted not in found:
+                found[wanted] = find_layer(self._classifier, wanted)
+            self.layers[method.canonical] = found[wanted]
         with ExitStack() as stack:
             stack.enter_context(self._classifier.explaining())
-            for layer in {layer.name: layer for layer in self.layers.values()}.values():
-                stack.callback(layer.module.register_forward_hook(self._capture(layer.name)).remove)
+            self._capture = stack.enter_context(LayerCapture(self._classifier, self.layers.values()))
             self._stack = stack.pop_all()
         return self
 
@@ -95,7 +110,6 @@ class SinglePass(AbstractContextManager["SinglePass"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-        self._captured.clear()
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> PassResult:
         """Explain one batch.
@@ -110,45 +124,35 @@ class SinglePass(AbstractContextManager["SinglePass"]):
         """
         images = images.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self._forward(images)
-            check_logits(self._classifier, logits, len(images))
+            logits = self._capture.forward(images)
             prediction = logits.detach().argmax(dim=1)
             target = self._explained(prediction, labels, logits.shape[1])
             explained = logits if self._output == "logit" else F.log_softmax(logits, dim=1)
             objective = explained.gather(1, target[:, None]).sum()
-        wants_input = any(method.name == "vanilla_gradients" for method in self._methods)
-        names = list(self._captured)
-        sources = [*([images] if wants_input else []), *self._captured.values()]
-        gradients = torch.autograd.grad(objective, sources) if sources else ()
-        layer_gradients = dict(zip(names, gradients[wants_input:], strict=True))
+        wants_input = any(method.name in _AT_THE_INPUT for method in self._methods)
+        captured = self._capture.tensors
+        sources = [*([images] if wants_input else []), *captured.values()]
+        # A published layer off the path to the output has no gradient: zeros, and a flat map.
+        gradients = torch.autograd.grad(objective, sources, materialize_grads=True) if sources else ()
+        layer_gradients = dict(zip(captured, gradients[wants_input:], strict=True))
         maps = []
         for method in self._methods:
-            if method.name == "vanilla_gradients":
-                maps.append(vanilla_gradients(gradients[0]))
+            if method.name in _AT_THE_INPUT:
+                maps.append(_at_the_input(method, images.detach(), gradients[0]))
             else:
                 name = self.layers[method.canonical].name
-                size = (images.shape[2], images.shape[3])
-                relu = bool(method.arguments.get("relu", False))
-                maps.append(gradcam(self._captured[name].detach(), layer_gradients[name], size, relu=relu))
-        self._captured.clear()
+                activation = self._capture.feature_map(name).detach()
+                gradient = self._capture.feature_map(name, layer_gradients[name])
+                maps.append(_at_a_layer(method, activation, gradient, (images.shape[2], images.shape[3])))
+        self._capture.clear()
         return PassResult(logits.detach(), prediction, target, maps)
 
-    def _forward(self, images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self._classifier.module(images)
-        # A later module that works in place (a ReLU, say) would silently turn the captured map into
-        # its own output; such layers hand on a copy from then on.
-        overwritten = {name for name, tensor in self._captured.items() if tensor._version} - self._cloned
-        if overwritten:
-            self._cloned |= overwritten
-            logits = self._classifier.module(images)
-        return logits
-
-    def _capture(self, name: str) -> Callable[[nn.Module, object, torch.Tensor], torch.Tensor | None]:
-        def hook(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor | None:
-            self._captured[name] = output
-            return output.clone() if name in self._cloned else None
-
-        return hook
+    def predict(self, images: torch.Tensor) -> torch.Tensor:
+        """The class with the largest logit, (B,) int64, of images as in a call; nothing is explained."""
+        with torch.no_grad():
+            logits = self._classifier.logits(images)
+        self._capture.clear()
+        return logits.argmax(dim=1)
 
     def _explained(self, prediction: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
         if self._target == "predicted":
@@ -166,9 +170,34 @@ class SinglePass(AbstractContextManager["SinglePass"]):
         return torch.full_like(prediction, int(self._target))
 
 
+def _at_the_input(method: MethodRequest, images: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    if method.name == "vanilla_gradients":
+        return vanilla_gradients(gradient)
+    return input_x_gradient(images, gradient, signed=method.settings["signed"])
+
+
+def _at_a_layer(
+    method: MethodRequest, activation: torch.Tensor, gradient: torch.Tensor, size: tuple[int, int]
+) -> torch.Tensor:
+    if method.name == ACTIVATIONS:
+        return activation
+    settings = method.settings
+    if method.name == "eigencam":
+        cells = eigencam(activation, centered=settings["centered"])
+    else:
+        cells = CLASS_ACTIVATION_MAPS[method.name](activation, gradient)
+    return upsampled(cells, size, relu=settings["relu"])
+
+
 def vanilla_gradients(gradient: torch.Tensor) -> torch.Tensor:
     """Absolute input gradient, summed over channels: (B, C, H, W) -> (B, H, W)."""
     return gradient.abs().sum(dim=1)
+
+
+def input_x_gradient(images: torch.Tensor, gradient: torch.Tensor, *, signed: bool = False) -> torch.Tensor:
+    """Input times gradient, its size summed over channels, or with sign: (B, C, H, W) twice -> (B, H, W)."""
+    product = images * gradient
+    return product.sum(dim=1) if signed else product.abs().sum(dim=1)
 
 
 def gradcam(
@@ -185,8 +214,4 @@ def gradcam(
     Returns:
         (B, H, W), signed unless ``relu``.
     """
-    weights = gradient.mean(dim=(2, 3))
-    cam = torch.einsum("bchw,bc->bhw", activation, weights)
-    if relu:
-        cam = cam.relu()
-    return F.interpolate(cam[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return upsampled(gradcam_cells(activation, gradient), size, relu=relu)
