@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
-from statistics_tables import random_scores, rows
 
 import explanation_alignment as ea
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError
 from explanation_alignment.statistics.shared_interest_cases import CASES, CASES_SCHEMA, case_name, cases, with_cases
+from statistics_tables import random_scores, rows
 
 
 def expected(iou: float, gtc: float, sc: float | None, correct: bool, low: float, high: float) -> str:

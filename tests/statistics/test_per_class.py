@@ -7,11 +7,11 @@ import doctest
 import numpy as np
 import polars as pl
 import pytest
-from statistics_tables import random_scores, rows
 
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError
 from explanation_alignment.statistics import per_class
 from explanation_alignment.statistics.per_class import class_means
+from statistics_tables import random_scores, rows
 
 
 def three_classes() -> pl.DataFrame:

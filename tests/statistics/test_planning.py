@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from statistics_tables import random_scores, rows
 
 from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.statistics.comparing.permutation import mcnemar_test
 from explanation_alignment.statistics.planning import PLAN_SCHEMA, plan, power, sample_size
+from statistics_tables import random_scores, rows
 
 
 def test_the_textbooks_number() -> None:
