@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,11 @@ def ealign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
         return Done(code, *capsys.readouterr())
 
     return call
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """Twelve patches, as a dataset from a file."""
+    file = tmp_path / "data.py"
+    file.write_text("from toys import Patches\n\n\ndef build():\n    return Patches(12)\n")
+    return f"file:{file}:build"

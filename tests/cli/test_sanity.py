@@ -19,13 +19,6 @@ def model(tmp_path: Path) -> str:
     return f"file:{file}:build"
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    file = tmp_path / "data.py"
-    file.write_text("from toys import Patches\n\n\ndef build():\n    return Patches(12)\n")
-    return f"file:{file}:build"
-
-
 def test_curve_verdict_and_figure(ealign: Ealign, model: str, data: str, tmp_path: Path) -> None:
     figure = tmp_path / "out" / "curve.png"
     methods = "--method sobel --method vanilla_gradients"

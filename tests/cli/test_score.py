@@ -16,13 +16,6 @@ from toys import Patches
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> str:
-    file = tmp_path / "data.py"
-    file.write_text("from toys import Patches\n\n\ndef build():\n    return Patches(12)\n")
-    return f"file:{file}:build"
-
-
-@pytest.fixture
 def maps(tmp_path: Path) -> Path:
     """The annotation itself, so that IoU is 1; one is missing, one is nobody's."""
     folder, patches = tmp_path / "maps", Patches(12)

@@ -42,11 +42,6 @@ from explanation_alignment.sample import Boxes, Mask
 POINTS = (69, 109, 106, 113, 77, 142, 73, 152, 108, 154)
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("EALIGN_CACHE_DIR", str(tmp_path / "cache"))
-
-
 @pytest.fixture(scope="module")
 def toys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The two stand-ins of the same 20 faces."""

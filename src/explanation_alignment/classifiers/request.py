@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from explanation_alignment.classifiers.classifier import Preprocessing
-from explanation_alignment.errors import UsageError
+from explanation_alignment.errors import ModelError, UsageError, first_line
 
-__all__ = ["Request"]
+__all__ = ["Request", "build_error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +76,20 @@ class Request:
         if self.weights == "random":
             tag = "random" if self.seed is None else f"random-{self.seed}"
         return f"{architecture}.{tag}" if tag else architecture
+
+
+def build_error(request: Request, settings: Mapping[str, object], error: BaseException, *, fetched: bool) -> ModelError:
+    """What to say where a library could not build a classifier.
+
+    Args:
+        request: what was asked for.
+        settings: what the library was given beside the name.
+        error: what it raised; libraries and their download clients each have their own.
+        fetched: whether weights were to be fetched.
+    """
+    if fetched:
+        return ModelError(
+            f"{request.spec}: its weights could not be fetched ({first_line(error)}); give weights=PATH of a "
+            "checkpoint, or 'random'"
+        )
+    return ModelError(f"{request.spec} cannot be built with {settings or 'its settings'}: {first_line(error)}")

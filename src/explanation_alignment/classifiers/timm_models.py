@@ -11,8 +11,8 @@ from torch import nn
 from explanation_alignment.classifiers.checkpoints import build_to_fit
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
 from explanation_alignment.classifiers.random_weights import wake_zero_matrices
-from explanation_alignment.classifiers.request import Request
-from explanation_alignment.errors import ModelError, UnknownNameError, first_line
+from explanation_alignment.classifiers.request import Request, build_error
+from explanation_alignment.errors import UnknownNameError
 from explanation_alignment.geometry import Geometry
 
 __all__ = ["build_timm", "check_name"]
@@ -88,14 +88,7 @@ def _create(name: str, request: Request, settings: dict[str, Any], classes: int 
             warnings.simplefilter("ignore")  # an older name's redirect: the name recorded is the one it leads to
             module = timm.create_model(name, pretrained=pretrained, **settings, **heads)
     except Exception as error:  # the network, the hub's client, timm: each has its own
-        if pretrained:
-            raise ModelError(
-                f"{request.spec}: its weights could not be fetched ({first_line(error)}); give weights=PATH of a "
-                "checkpoint, or 'random'"
-            ) from error
-        raise ModelError(
-            f"{request.spec} cannot be built with {settings or 'its settings'}: {first_line(error)}"
-        ) from error
+        raise build_error(request, settings, error, fetched=pretrained) from error
     assert isinstance(module, nn.Module)
     return module
 

@@ -11,8 +11,8 @@ from torch import nn
 from explanation_alignment.classifiers.checkpoints import build_to_fit, head_of
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
 from explanation_alignment.classifiers.random_weights import wake_zero_matrices
-from explanation_alignment.classifiers.request import Request
-from explanation_alignment.errors import ModelError, UnknownNameError, first_line
+from explanation_alignment.classifiers.request import Request, build_error
+from explanation_alignment.errors import UnknownNameError
 from explanation_alignment.geometry import Geometry
 
 __all__ = ["PAPER_GEOMETRY", "build_torchvision", "torchvision_models"]
@@ -96,14 +96,7 @@ def _create(
             warnings.simplefilter("ignore")
             module = get_model(architecture, weights=weights, **own, **settings, **heads)
     except Exception as error:
-        if weights is not None:
-            raise ModelError(
-                f"{request.spec}: its weights could not be fetched ({first_line(error)}); give weights=PATH of a "
-                "checkpoint, or 'random'"
-            ) from error
-        raise ModelError(
-            f"{request.spec} cannot be built with {settings or 'its settings'}: {first_line(error)}"
-        ) from error
+        raise build_error(request, settings, error, fetched=weights is not None) from error
     assert isinstance(module, nn.Module)
     return module
 

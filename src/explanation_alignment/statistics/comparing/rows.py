@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError
-from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, KEY_COLUMNS
+from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX
 from explanation_alignment.statistics.chance import chance_levels
-from explanation_alignment.statistics.tables import ScoreTable, areas_of, group_columns, metric_columns, unit_of
+from explanation_alignment.statistics.tables import CELL, ScoreTable, areas_of, group_columns, metric_columns, unit_of
 
 __all__ = ["ACCURACY", "BETWEEN", "CELL", "Block", "Rows", "blocks", "check_images", "one_run", "two_runs"]
 
@@ -26,8 +26,6 @@ ACCURACY: Final = "accuracy"
 #: Parts of a decision's key between which the same images are compared.
 BETWEEN: Final = ("model", "method", "binarization", "region", "dataset", "seed")
 
-#: A decision's key without the image.
-CELL: Final = tuple(name for name in KEY_COLUMNS if name != "sample_id")
 _DECISION: Final = ("model", "seed", "dataset")
 
 
