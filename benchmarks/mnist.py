@@ -25,7 +25,8 @@ from common import compare
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
 from explanation_alignment.cli.memory import keep_freed_memory
 from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
-from explanation_alignment.experiments.mnist import Protocol, training_batches
+from explanation_alignment.experiments.mnist.protocol import Protocol
+from explanation_alignment.experiments.mnist.running import training_batches
 from explanation_alignment.experiments.training import Schedule, fit
 
 TRAIN_IMAGES = 9_600

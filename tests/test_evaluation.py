@@ -23,7 +23,7 @@ from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING,
 from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
 from explanation_alignment.errors import ModelError, RunError, UsageError
 from explanation_alignment.evaluation import UNIT_SIZE
-from explanation_alignment.experiments.mnist import training_batches
+from explanation_alignment.experiments.mnist.running import training_batches
 from explanation_alignment.experiments.training import Schedule, fit
 from explanation_alignment.runs.schema import KEY_COLUMNS
 from toys import Patches, small_classifier

@@ -11,15 +11,10 @@ from polars.testing import assert_frame_equal
 
 import explanation_alignment as ea
 from explanation_alignment.errors import DatasetError, RunError, UsageError
-from explanation_alignment.experiments.mnist import (
-    METHODS,
-    REPORTED,
-    Protocol,
-    present,
-    results,
-    run_experiment,
-    tabulate,
-)
+from explanation_alignment.experiments.mnist.presentation import present
+from explanation_alignment.experiments.mnist.protocol import REPORTED, Protocol
+from explanation_alignment.experiments.mnist.results import results
+from explanation_alignment.experiments.mnist.running import run_experiment
 
 QUICK = Protocol(epochs=2, batch_size=32, learning_rate=0.03, momentum=0.9, decay=0.9, permutations=2)
 
@@ -99,9 +94,9 @@ def test_seeds_make_the_run_grow(tmp_path: Path) -> None:
     assert table["ci_low"].null_count() == table.height
     weights = both.models().filter(model="correlated")["weights_digest"]
     assert weights.n_unique() == 2
-    headings, rows = tabulate(both, METHODS[0])
-    assert len(rows) == 4
-    assert all(len(row) == len(headings) for row in rows)
+    shown = present(both).tables[0]
+    assert len(shown.rows) == 4
+    assert all(len(row) == len(shown.headings) for row in shown.rows)
 
 
 def test_a_checkpoint_of_another_question_is_not_reused(tmp_path: Path) -> None:
@@ -172,16 +167,18 @@ def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:
         assert (run.path / f"figures/{name}.svg").stat().st_size > 5_000
 
 
-def test_reported_numbers_stand_beside_those_of_mnist_only(run: ea.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reported_numbers_stand_beside_those_of_mnist_only(run: ea.Run) -> None:
     assert results(run).select("reported", "accuracy_reported").null_count().row(0) == (results(run).height,) * 2
-    monkeypatch.setattr("explanation_alignment.experiments.mnist._compared", lambda _: True)
+    run = ea.open_run(run.path)
+    run.info["experiment"]["settings"]["data"]["source"] = "mnist"
     table = results(run).filter(pl.col("method") == "vanilla_gradients")
     assert table["accuracy_reported"].null_count() == 0
     assert table.filter(pl.col("metric").is_in(["iou_coverage", "pointing_game"]))["reported"].null_count() == 0
-    _, rows = tabulate(run, "vanilla_gradients")
+    gradients, gradcam = present(run).tables
+    rows = gradients.rows
     assert [row[2][-1] for row in rows] == ["study .981", "study .981", "study .996", "study .461"]
     assert rows[0][3][-1] == "study .294"
-    assert tabulate(run, "gradcam")[1][0][2][-1] != "study .981"
+    assert gradcam.rows[0][3][-1] != "study .294"
 
 
 def test_reported_numbers_are_those_of_the_study() -> None:

@@ -19,7 +19,7 @@ def demo(out: Out = Path("ealign-demo"), device: Device = "auto", quiet: Quiet =
     """
     from explanation_alignment.cli.display.results import print_experiment
     from explanation_alignment.cli.memory import keep_freed_memory
-    from explanation_alignment.experiments.mnist import run_experiment
+    from explanation_alignment.experiments.mnist.running import run_experiment
 
     keep_freed_memory()
     print_experiment(run_experiment(None, out, device=device, progress=not quiet))

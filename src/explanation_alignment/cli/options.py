@@ -9,13 +9,36 @@ import typer
 
 from explanation_alignment.errors import UsageError
 
-__all__ = ["Device", "OptionalDataDir", "Out", "Quiet", "RunPath", "whole_numbers"]
+__all__ = [
+    "Device",
+    "OneSeed",
+    "OptionalDataDir",
+    "Out",
+    "Quiet",
+    "RunPath",
+    "SeveralSeeds",
+    "seeds_of",
+    "whole_numbers",
+]
 
 RunPath: TypeAlias = Annotated[Path, typer.Argument(help="A run folder.", show_default=False)]
 Out: TypeAlias = Annotated[Path, typer.Option(help="Run folder to write, or to resume.")]
 OptionalDataDir: TypeAlias = Annotated[Path | None, typer.Option(help="Folder with the dataset's files.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+OneSeed: TypeAlias = Annotated[int | None, typer.Option("--seed", help="Seed of training.", min=0)]
+SeveralSeeds: TypeAlias = Annotated[str | None, typer.Option("--seeds", help="Several, such as 0,1,2; the run grows.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+
+
+def seeds_of(seed: int | None, seeds: str | None) -> list[int]:
+    """The seeds meant by ``--seed`` or ``--seeds``; 0 by default.
+
+    Raises:
+        UsageError: if both are given, or a piece is no whole number.
+    """
+    if seed is not None and seeds is not None:
+        raise UsageError("give --seed or --seeds, not both")
+    return whole_numbers(seeds, "--seeds") if seeds is not None else [seed or 0]
 
 
 def whole_numbers(text: str, option: str) -> list[int]:

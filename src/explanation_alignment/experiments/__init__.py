@@ -1,7 +1,7 @@
-"""The published experiments: one file each, with its protocol, its figures and the reported numbers.
+"""The published experiments: a folder each, with its protocol, its running, its results and what is shown of them.
 
-``training`` holds what they share. The experiment modules import torch only where they train, so that
-reports of their runs can be made without it.
+``training`` holds what they share. Only what trains or evaluates imports torch, so that reports of their runs can be
+made without it.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ from typing import Final
 
 __all__ = ["EXPERIMENTS"]
 
-#: An experiment's name, as run.json has it -> its module, whose ``present(run)`` makes the report's words and figures.
-EXPERIMENTS: Final[Mapping[str, str]] = {"mnist": "explanation_alignment.experiments.mnist"}
+#: An experiment's name, as run.json has it -> the module whose ``present(run)`` makes the report's words and figures.
+EXPERIMENTS: Final[Mapping[str, str]] = {"mnist": "explanation_alignment.experiments.mnist.presentation"}

@@ -19,7 +19,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from explanation_alignment.errors import UsageError
-from explanation_alignment.reporting.figures import TOY_WARNING, figure_bytes, metric_label
+from explanation_alignment.reporting.figures import figure_bytes, metric_label
+from explanation_alignment.reporting.text import TOY_WARNING
 from explanation_alignment.runs.schema import SUMMARY_SCHEMA
 from explanation_alignment.statistics.tables import metric_columns
 

@@ -20,7 +20,7 @@ from explanation_alignment.statistics.relying.words import rule, sentences
 if TYPE_CHECKING:
     from explanation_alignment.runs.reader import Run
 
-__all__ = ["Illustration", "Presentation", "present"]
+__all__ = ["Illustration", "Presentation", "TerminalTable", "present"]
 
 #: Sentences a reader can take in at the top of a page.
 _MAX_SENTENCES = 12
@@ -47,6 +47,23 @@ class Illustration:
 
 
 @dataclass(frozen=True, slots=True)
+class TerminalTable:
+    """A table an experiment's command prints.
+
+    Args:
+        title: heading above it.
+        headings: of the columns.
+        rows: a list of cells each; a cell is a list of lines.
+        note: a line below it: what a cell holds.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[Sequence[str]]]
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
 class Presentation:
     """What a report says of a run.
 
@@ -56,6 +73,7 @@ class Presentation:
         sentences: what was found, in plain words, and by which rule it was decided.
         illustrations: figures, in order.
         sections: what follows them.
+        tables: what an experiment's command prints in place of the general table.
     """
 
     title: str
@@ -63,6 +81,7 @@ class Presentation:
     sentences: Sequence[str]
     illustrations: Sequence[Illustration]
     sections: Sequence[Section] = field(default=())
+    tables: Sequence[TerminalTable] = field(default=())
 
 
 def present(run: Run) -> Presentation:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import polars as pl
 
-__all__ = ["interval", "number", "signed", "to_latex", "to_markdown"]
+__all__ = ["TOY_WARNING", "interval", "number", "signed", "to_latex", "to_markdown"]
+
+#: What stands wherever numbers of generated data stand.
+TOY_WARNING: Final = "Generated toy data: these numbers say nothing about real images."
 
 _LATEX = str.maketrans(
     {

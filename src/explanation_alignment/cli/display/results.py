@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from explanation_alignment.cli.display.tables import cell, console, new_table
-from explanation_alignment.reporting.text import interval, number, signed
+from explanation_alignment.reporting.text import TOY_WARNING, interval, number, signed
 from explanation_alignment.statistics.chance import known_metric
 
 if TYPE_CHECKING:
@@ -28,28 +28,26 @@ __all__ = [
 
 
 def print_experiment(run: Run) -> None:
-    """The experiment's table, what it shows in words, and where the run, its figures and its report are."""
-    from explanation_alignment.experiments import mnist
+    """The experiment's tables, what they show in words, and where the run, its figures and its report are."""
     from explanation_alignment.reporting.build import report
     from explanation_alignment.reporting.presentation import present
 
     out = console()
-    data = run.info["experiment"]["settings"]["data"]["source"]
-    study = "; the study's number" if data == "mnist" else ""  # the only images it can be compared on
-    for method in mnist.METHODS:
-        headings, rows = mnist.tabulate(run, method)
-        table = _table(f"Coloured MNIST ({data}): {method}", headings)
-        for row in rows:
+    presentation = present(run)
+    for item in presentation.tables:
+        table = _table(item.title, item.headings)
+        for row in item.rows:
             table.add_row(*(cell(*lines) for lines in row))
         out.print(table)
-        uncertainty = "± SD over seeds" if run.summary()["seed"].n_unique() > 1 else "95 % interval, or ± SD over sets"
-        out.print(Text(f"a cell: mean; {uncertainty}; (a map that knows nothing){study}\n", "dim"))
-    presentation = present(run)
+        out.print(Text(f"{item.note}\n", "dim"))
     for sentence in presentation.sentences:
         out.print(Text(sentence))
+    print_unfinished(run)
     page = report(run, presentation)
     out.print(f"\nrun      {run.path}\nreport   {page}\nfigures  {run.path / 'figures'}", soft_wrap=True)
     out.print(f"next     ealign show {run.path} --by region", soft_wrap=True)
+    if run.info["toy"]:
+        out.print(Text(TOY_WARNING, "yellow"))
 
 
 def print_run(run: Run, by: str = "model") -> None:

@@ -1,4 +1,4 @@
-"""``ealign experiment``: the published experiments, one command each."""
+"""``ealign experiment mnist``: which of two models learned the digit?"""
 
 from __future__ import annotations
 
@@ -7,26 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet, whole_numbers
+from explanation_alignment.cli.options import Device, OneSeed, OptionalDataDir, Out, Quiet, SeveralSeeds, seeds_of
 
-__all__ = ["app"]
-
-app = typer.Typer(help="Reproduce or extend a published experiment.", no_args_is_help=True)
+__all__ = ["mnist"]
 
 
-@app.callback()
-def _experiments() -> None:
-    pass
-
-
-@app.command(
-    epilog="Example: ealign experiment mnist --data-dir data/mnist --out runs/mnist --seeds 0,1,2",
-)
 def mnist(
     data_dir: OptionalDataDir = None,
     out: Out = Path("runs/mnist"),
-    seed: Annotated[int | None, typer.Option(help="Seed of training.", min=0)] = None,
-    seeds: Annotated[str | None, typer.Option(help="Several seeds, such as 0,1,2; the run grows.")] = None,
+    seed: OneSeed = None,
+    seeds: SeveralSeeds = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training images. (Published: 4.)")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Training images a step. (Published: 64.)")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Of SGD. (Published: 0.01.)")] = None,
@@ -53,10 +43,9 @@ def mnist(
     from explanation_alignment.cli.display.results import print_experiment
     from explanation_alignment.cli.memory import keep_freed_memory
     from explanation_alignment.errors import UsageError
-    from explanation_alignment.experiments.mnist import DEMO, Protocol, run_experiment
+    from explanation_alignment.experiments.mnist.protocol import DEMO, Protocol
+    from explanation_alignment.experiments.mnist.running import run_experiment
 
-    if seed is not None and seeds is not None:
-        raise UsageError("give --seed or --seeds, not both")
     if digits == (data_dir is not None):
         raise UsageError("give --data-dir with the official IDX files (--download fetches them), or --digits")
     if download and data_dir is not None:
@@ -76,7 +65,7 @@ def mnist(
     run = run_experiment(
         data_dir,
         out,
-        seeds=whole_numbers(seeds, "--seeds") if seeds is not None else [seed or 0],
+        seeds=seeds_of(seed, seeds),
         protocol=protocol,
         device=device,
         eval_batch_size=eval_batch_size,
