@@ -87,7 +87,7 @@ def usual_scores(saliency: np.ndarray, mask: np.ndarray, salient: np.ndarray) ->
 def examples(wanted: bool) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if not wanted:
-            module = "explanation_alignment.evaluation"
+            module = "explanation_alignment.evaluation.running"
             stack.enter_context(mock.patch(f"{module}.choose_examples", return_value=[]))
             stack.enter_context(mock.patch(f"{module}.write_examples"))
         yield

@@ -22,9 +22,9 @@ import explanation_alignment as ea
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
 from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
 from explanation_alignment.errors import ModelError, RunError, UsageError
-from explanation_alignment.evaluation import UNIT_SIZE
-from explanation_alignment.experiments.mnist.running import training_batches
-from explanation_alignment.experiments.training import Schedule, fit
+from explanation_alignment.evaluation.units import UNIT_SIZE
+from explanation_alignment.experiments.mnist.running import PaintedTraining
+from explanation_alignment.experiments.training import Recipe, StepDecay, Training, fit
 from explanation_alignment.runs.schema import KEY_COLUMNS
 from toys import Patches, small_classifier
 
@@ -151,9 +151,9 @@ def digit_classifier() -> ea.Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = DigitNetwork()
-        batches = training_batches(images, "uncorrelated", torch.device("cpu"))
-        generator = torch.Generator().manual_seed(0)
-        fit(network, lambda: batches(generator, 32), Schedule(3, 32, 0.03, 0.9, 0.9), len(images), "", progress=False)
+        recipe = Recipe(3, 32, "sgd", 0.03, momentum=0.9, schedule=StepDecay(0.9))
+        training = Training(network, recipe, torch.Generator().manual_seed(0))
+        fit(training, PaintedTraining(images, "uncorrelated"), title="", progress=False)
     return ea.Classifier(network, DIGIT_PREPROCESSING, images.class_names, name="digits", device="cpu")
 
 
@@ -300,7 +300,7 @@ def test_another_question_under_the_same_key_is_refused(tmp_path: Path) -> None:
 
 @pytest.fixture
 def several_units(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("explanation_alignment.evaluation.UNIT_SIZE", 8)
+    monkeypatch.setattr("explanation_alignment.evaluation.units.UNIT_SIZE", 8)
 
 
 @pytest.mark.usefixtures("several_units")
@@ -330,9 +330,9 @@ def test_a_killed_run_resumes_to_the_same_files(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import sys, time
-        import explanation_alignment as ea, explanation_alignment.evaluation as evaluation
+        import explanation_alignment as ea, explanation_alignment.evaluation.units as units
         from toys import Patches, small_classifier
-        evaluation.UNIT_SIZE = 8
+        units.UNIT_SIZE = 8
         class Slow(Patches):
             def __getitem__(self, index):
                 time.sleep(float(sys.argv[2]))

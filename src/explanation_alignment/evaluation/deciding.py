@@ -1,0 +1,148 @@
+"""Decides, explains and scores batches: where classifier, saliency methods and metrics meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from explanation_alignment.batches import Batch
+from explanation_alignment.classifiers.classifier import Classifier
+from explanation_alignment.errors import ModelError, UsageError
+from explanation_alignment.evaluation.reading import Reading
+from explanation_alignment.interventions import elsewhere, exchanged, partners
+from explanation_alignment.metrics.scoring import score_maps
+from explanation_alignment.runs.schema import STATUSES
+from explanation_alignment.saliency.base import MethodRequest
+from explanation_alignment.saliency.explainer import Explainer
+from explanation_alignment.saliency.single_pass import PassResult
+
+__all__ = ["Decider", "Scored"]
+
+_OK = STATUSES.index("ok")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a batch came to, for M methods, R regions, K metrics and B samples; no map is kept."""
+
+    ids: Sequence[str]
+    labels: torch.Tensor  # (B,) int64, -1 for none
+    given: torch.Tensor  # (R, B) int64, the annotations' status
+    errors: Mapping[int, str]
+    size: tuple[int, int]
+    decisions: torch.Tensor  # (2, B) int64: prediction, rank of the label
+    confidence: torch.Tensor  # (B,) float32
+    scores: torch.Tensor  # (M, R, K, B) float32, NaN where undefined
+    areas: torch.Tensor  # (M, R, 2, B) int32: annotation, salient
+    flat: torch.Tensor  # (M, B) bool
+    center_iou: torch.Tensor  # (M, R, B) float32, NaN where undefined
+    flips: torch.Tensor  # (2, R, B) float32: by the region's exchange, by one elsewhere; NaN where not tried
+
+
+@dataclass(frozen=True, slots=True)
+class Decider:
+    """Explains and scores samples.
+
+    Args:
+        classifier: whose decisions.
+        reading: of which samples.
+        explainer: by which methods, entered.
+        requests: the same methods, in the explainer's order.
+        metrics: names of alignment metrics.
+        target: the explained class, as asked.
+        seed: decides partners and places of interventions.
+        labels: of the whole dataset; None unless the evaluation intervenes.
+    """
+
+    classifier: Classifier
+    reading: Reading
+    explainer: Explainer
+    requests: Sequence[MethodRequest]
+    metrics: Sequence[str]
+    target: str
+    seed: int
+    labels: Sequence[int | None] | None
+
+    def scored(self, places: Sequence[int]) -> Iterator[Scored]:
+        """One scored batch after another for samples at these places of the dataset."""
+        batches = self.reading.batches(places, self.classifier)
+        if self.labels is None:
+            for batch in batches:
+                yield self._score(batch, self.explain(batch), None)
+            return
+        others = partners(self.reading.ids, self.labels, places, self.seed)
+        for batch, partner in zip(batches, self.reading.batches(others, self.classifier), strict=True):
+            yield self._score(batch, self.explain(batch), partner)
+
+    def explain(self, batch: Batch) -> PassResult:
+        """The predictions and maps of a batch.
+
+        Raises:
+            UsageError: if a label is to be explained where there is none.
+            ModelError: if the classifier has no such class, or cannot be explained.
+        """
+        device = self.classifier.device
+        images = self._images(batch)
+        labels = batch.labels.clamp(min=0).to(device, non_blocking=True)  # a sample that failed has none
+        if self.target == "label" and (batch.labels < 0).sum() > len(batch.errors):
+            raise UsageError(f"target label: {self.reading.dataset.name} has samples without a label")
+        result = self.explainer(images, labels, batch.ids)
+        classes = result.logits.shape[1]
+        if int(batch.labels.max()) >= classes:
+            raise ModelError(
+                f"{self.reading.dataset.name} has the label {int(batch.labels.max())}, "
+                f"{self.classifier.name} has outputs 0..{classes - 1}"
+            )
+        return result
+
+    def _images(self, batch: Batch) -> torch.Tensor:
+        return self.classifier.preprocessing.normalise(batch.images.to(self.classifier.device, non_blocking=True))
+
+    def _flips(self, batch: Batch, prediction: torch.Tensor, partner: Batch | None) -> torch.Tensor:
+        """Whether exchanging each region's content, or as much elsewhere, changes the prediction: (2, R, B)."""
+        flips = torch.full((2, *batch.annotation_status.shape), torch.nan, device=prediction.device)
+        if partner is None:
+            return flips
+        images, others = self._images(batch), self._images(partner)
+        regions = batch.annotations.to(prediction.device)
+        dataset = self.reading.dataset
+        is_evidence = torch.tensor([region in dataset.evidence for region in dataset.regions], device=regions.device)
+        evidence = (regions & is_evidence[:, None, None, None]).any(dim=0)
+        avoid = evidence & ~is_evidence[:, None, None, None]
+        for arm, masks in enumerate((regions, elsewhere(regions, avoid, batch.ids, self.seed))):
+            for region, mask in enumerate(masks):
+                changed = self.explainer.predict(exchanged(images, others, mask)) != prediction
+                flips[arm, region] = changed.to(flips.dtype)
+        unread = torch.tensor([place in partner.errors for place in range(len(batch.ids))])
+        tried = (batch.annotation_status == _OK) & ~unread & (batch.labels >= 0)
+        return flips.masked_fill(~tried.to(flips.device), torch.nan)
+
+    def _score(self, batch: Batch, result: PassResult, partner: Batch | None) -> Scored:
+        device = self.classifier.device
+        annotations = batch.annotations.to(device, non_blocking=True)
+        strengths = None if batch.strengths is None else batch.strengths.to(device, non_blocking=True)
+        per_method = [
+            score_maps(maps, request.binarization, annotations, self.metrics, strengths)
+            for request, maps in zip(self.requests, result.maps, strict=True)
+        ]
+        own = result.logits.gather(1, batch.labels.clamp(min=0).to(device)[:, None])
+        rank = (result.logits > own).sum(dim=1) + 1
+        shape = annotations.shape[:2]
+        return Scored(
+            ids=batch.ids,
+            labels=batch.labels,
+            given=batch.annotation_status,
+            errors=batch.errors,
+            size=(batch.images.shape[2], batch.images.shape[3]),
+            decisions=torch.stack([result.prediction, rank]),
+            confidence=self.classifier.probabilities(result.logits).amax(dim=1),
+            scores=torch.stack([torch.stack([m.values[name] for name in self.metrics], dim=1) for m in per_method]),
+            areas=torch.stack(
+                [torch.stack([m.annotation_area, m.salient_area.expand(shape)], dim=1) for m in per_method]
+            ),
+            flat=torch.stack([m.flat for m in per_method]),
+            center_iou=torch.stack([m.center_iou for m in per_method]),
+            flips=self._flips(batch, result.prediction, partner),
+        )

@@ -1,0 +1,152 @@
+"""The whole of an evaluation: what is asked is registered, what is missing worked on, what ends it recorded."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from explanation_alignment.classifiers.classifier import Classifier
+from explanation_alignment.datasets.base import labels_of
+from explanation_alignment.errors import UsageError
+from explanation_alignment.evaluation import units
+from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.pictures import pictures
+from explanation_alignment.evaluation.question import (
+    attribute_column,
+    dataset_record,
+    describe_method,
+    is_toy,
+    model_row,
+    parse_methods,
+    question_of,
+)
+from explanation_alignment.evaluation.reading import Reading
+from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
+from explanation_alignment.runs.examples import choose_examples, trim_examples, write_examples
+from explanation_alignment.runs.reader import Run, open_run
+from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
+from explanation_alignment.saliency.base import Method, Output
+from explanation_alignment.saliency.explainer import Explainer
+from explanation_alignment.saliency.passes import DEFAULT_CHUNK
+from explanation_alignment.sample import AnnotatedDataset
+from explanation_alignment.sampling import sample_order
+
+__all__ = ["DEFAULT_METHODS", "evaluate"]
+
+#: The published pair.
+DEFAULT_METHODS: Final = ("vanilla_gradients", "gradcam")
+
+
+def evaluate(
+    classifier: Classifier,
+    dataset: AnnotatedDataset,
+    methods: Sequence[Method] = DEFAULT_METHODS,
+    out: str | Path = "runs/evaluation",
+    *,
+    target: str = "predicted",
+    output: Output = "logit",
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    batch_size: int = 32,
+    chunk: int = DEFAULT_CHUNK,
+    sample: int | None = None,
+    seed: int = 0,
+    workers: int = 0,
+    shard: str | None = None,
+    max_errors: float = 0.1,
+    intervene: bool = False,
+    experiment: Mapping[str, Any] | None = None,
+    progress: bool = True,
+) -> Run:
+    """Explain and score a classifier's decisions on an annotated dataset, into a run folder.
+
+    Call it again with another classifier or dataset and the run grows; the same call resumes what is
+    missing and changes nothing that is there.
+
+    Args:
+        classifier: whose decisions.
+        dataset: anything with the :class:`~explanation_alignment.sample.AnnotatedDataset` protocol.
+        methods: saliency methods with their arguments, such as
+            ``"gradcam(layer=last_conv, binarize=threshold:0.4)"``, ``"file:PATH.py:FUNCTION"``, or functions
+            (classifier, images, targets) -> maps (B, H, W).
+        out: the run folder, made if it is not there.
+        target: the explained class: ``"predicted"``, ``"label"``, or a class index as text.
+        output: what is differentiated: the class's ``"logit"`` or its ``"log_prob"`` (log-softmax).
+        metrics: alignment metrics, a column each.
+        batch_size: decisions explained at once. Changes speed and memory, not the question asked.
+        chunk: inputs at once, at most, where a method makes many of one image; the same holds for it.
+        sample: evaluate only so many samples, class-balanced and seeded; None for all.
+        seed: part of every row's key; decides the sample.
+        workers: processes that decode images ahead.
+        shard: ``"I/N"``: work only on every N-th unit, from the I-th (1 to N) on. Shards may run at once.
+        max_errors: how many samples may fail to read before the run stops: a share if below 1, else a count.
+        intervene: also exchange each region's content with that of an image of another label, and as many pixels
+            elsewhere as a control, and record whether the prediction changed: two more forward passes a region. It
+            is what lets :func:`~explanation_alignment.reliance` confirm a shortcut.
+        experiment: name and settings of the experiment the run belongs to.
+        progress: show a progress bar, if stderr is a terminal.
+
+    Returns:
+        The run. Whether all of it is there, ``run.unfinished`` tells.
+
+    Raises:
+        UsageError: for arguments that cannot mean anything.
+        ModelError: if the classifier cannot be run or explained as asked.
+        RunError: if ``out`` cannot be written, holds another question, or too many samples fail.
+    """
+    if batch_size < 1:
+        raise UsageError(f"batch_size: expected at least 1, got {batch_size}")
+    requests = parse_methods(methods)
+    names = [get_metric(name).name for name in metrics]
+    if not names or len(set(names)) < len(names):
+        raise UsageError(f"metrics: expected one or more different ones, got {', '.join(metrics) or 'none'}")
+    ids = dataset.ids()
+    order = sample_order(dataset, ids, sample, seed)
+    if not dataset.regions:
+        raise UsageError(f"{dataset.name} has no annotated regions, so there is nothing to align with")
+    first = Explainer(classifier, requests, output=output, target=target, chunk=chunk)
+    with first:
+        described = [describe_method(request, first) for request in requests]
+    writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))
+    question = question_of(classifier, dataset, sample, seed, target, output, names, intervene)
+    details = {
+        "unit_size": units.UNIT_SIZE,
+        "batch_size": batch_size,
+        "device": str(classifier.device),
+        "samples": len(order),
+    }
+    evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
+    writer.record_dataset(dataset.name, dataset_record(dataset))
+    writer.record_model(model_row(classifier, described, seed))
+    attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
+    strengths = any(get_metric(name).needs == "heatmap" for name in names)
+    reading = Reading(dataset, ids, attributes, batch_size, workers, strengths)
+    labels = labels_of(dataset) if intervene else None
+    for evaluation in evaluations:
+        held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
+        wanted = [request for request in requests if (request.canonical, request.binarization) in held]
+        other = Explainer(classifier, wanted, output=output, target=target, chunk=chunk)
+        with first if wanted == requests else other as explainer:  # the first one knows its layers
+            decider = Decider(classifier, reading, explainer, wanted, names, target, seed, labels)
+            if units.work(decider, evaluation, order, shard, max_errors, progress):
+                _finish(decider, writer, evaluation)
+    return open_run(out)
+
+
+def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter) -> None:
+    """Count the rows, keep examples, record the end."""
+    parts = sorted(evaluation.folder.glob("unit-*.parquet"))
+    rows = pl.read_parquet(parts)
+    counts = collections.Counter(rows["status"].cast(pl.String).to_list())
+    folder = writer.path / "examples" / evaluation.slug
+    if not folder.is_dir() and evaluation.record["finished"] is None:
+        dataset = decider.reading.dataset
+        chosen = choose_examples(rows, decider.metrics[0], [*dataset.evidence, *dataset.regions][0])
+        place_of = {name: place for place, name in enumerate(decider.reading.ids)}
+        write_examples(folder, pictures(decider, [place_of[name] for name in chosen]), rows)
+    evaluation.finish(counts)
+    with writer.updating() as info:
+        trim_examples(writer.path / "examples", list(info["evaluations"]))

@@ -1,0 +1,66 @@
+"""Work units: fixed slices of the sample order, each computed whole and written as one part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from explanation_alignment.errors import RunError, UsageError
+from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.tabulating import tabulate
+from explanation_alignment.progress import progress_bars
+from explanation_alignment.runs.writer import EvaluationWriter
+
+__all__ = ["UNIT_SIZE", "work"]
+
+#: Samples a work unit has: what a killed run loses at most, and the least a shard can take.
+UNIT_SIZE: Final = 1024
+
+
+def work(
+    decider: Decider,
+    evaluation: EvaluationWriter,
+    order: Sequence[int],
+    shard: str | None,
+    max_errors: float,
+    progress: bool,
+) -> bool:
+    """Write the units that are missing; whether all of the evaluation's are there then."""
+    size = evaluation.record["details"]["unit_size"]
+    units = {number: order[start : start + size] for number, start in enumerate(range(0, len(order), size))}
+    rows_each = len(decider.requests) * len(decider.reading.dataset.regions)
+    owed = {number: len(places) * rows_each for number, places in units.items()}
+    missing = evaluation.missing(owed)
+    errors: list[str] = []
+    limit = max_errors * len(order) if max_errors < 1 else max_errors
+    with progress_bars(enabled=progress and bool(missing)) as bars:
+        dataset = decider.reading.dataset.name
+        name = f"{decider.classifier.name} on {dataset}"
+        bar = bars.add_task(name, total=len(order), completed=len(order) - sum(len(units[u]) for u in missing), note="")
+        for number in missing:
+            if not _in_shard(number, shard):
+                continue
+            scored, unread = [], 0
+            for part in decider.scored(units[number]):
+                scored.append(part)
+                unread += len(part.errors)
+                errors += [f"{part.ids[place]}: {message}" for place, message in part.errors.items()]
+                bars.advance(bar, len(part.ids))
+            stop = len(errors) > limit
+            if not (stop and unread == len(units[number])):  # nothing but failures is nothing to keep
+                evaluation.write(number, tabulate(decider, units[number], scored))
+            if stop:
+                raise RunError(
+                    f"{len(errors)} samples of {dataset} could not be read (limit {max_errors:g}), "
+                    f"first: {errors[0]}; what is scored is kept, raise --max-errors to go on"
+                )
+    return not evaluation.missing(owed)
+
+
+def _in_shard(unit: int, shard: str | None) -> bool:
+    if shard is None:
+        return True
+    part, slash, parts = shard.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"shard: expected I/N with 1 <= I <= N, such as 2/8, got {shard!r}")
+    return unit % int(parts) == int(part) - 1
