@@ -164,6 +164,11 @@ class TestCheck:
             ("toy coloured_mnist x", 2, "did you mean 'colored_mnist'"),
             ("toy colored_mnist .", 2, "not empty"),
             ("toy colored_mnist x --n 0", 2, "--n"),
+            ("toy voc x --correlation 0.5", 2, "of voc has none; those of celeba, celebamask_hq do"),
+            ("toy voc x --other-hair 0.5", 2, "--other-hair: the stand-in of voc has none"),
+            ("toy celeba x --correlation 1.5", 2, "expected -1 to 1, got 1.5"),
+            ("toy celeba x --correlation much", 2, "'--correlation'"),
+            ("toy celebamask-hq x --other-hair 1", 2, "expected 0 to below 1, got 1"),
             ("chek colored_mnist", 2, "check"),
         ],
     )
@@ -189,6 +194,14 @@ def test_toy_then_check(ealign: Ealign, tmp_path: Path) -> None:
     done = ealign("datasets check colored_mnist data/toy")
     assert done.code == 1
     assert "t10k-images-idx3-ubyte" in done.err
+
+
+def test_toy_faces_with_a_correlation(ealign: Ealign, tmp_path: Path) -> None:
+    for name in ("celeba", "celebamask-hq"):
+        assert ealign(f"datasets toy {name} {name} --n 12 --correlation -1 --other-hair 0").code == 0
+        dataset = load_dataset("celeba(split=all)" if name == "celeba" else name, tmp_path / name)
+        columns = dataset.attributes()
+        assert set(zip(columns["hair_color"], columns["Smiling"], strict=True)) == {("black", False), ("blond", True)}
 
 
 def test_what_a_toy_says_to_do_next_can_be_done(ealign: Ealign) -> None:

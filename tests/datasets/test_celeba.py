@@ -20,7 +20,6 @@ from explanation_alignment.datasets.celeba import CelebA, eye_boxes, mouth_boxes
 from explanation_alignment.datasets.reading.celeba_files import (
     ATTRIBUTES,
     LANDMARKS,
-    PARTS,
     attribute_table,
     carry_back,
     crop_corners,
@@ -33,7 +32,7 @@ from explanation_alignment.datasets.reading.celeba_files import (
 from explanation_alignment.datasets.reading.files import TOY_MARKER
 from explanation_alignment.datasets.toy import celeba as toy_celeba
 from explanation_alignment.datasets.toy import celebamask_hq as toy_hq
-from explanation_alignment.datasets.toy.faces import Face, hq_order
+from explanation_alignment.datasets.toy.faces import draw_faces, hq_order
 from explanation_alignment.errors import DatasetError, UnknownNameError, UsageError
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.sample import Boxes, Mask
@@ -402,8 +401,7 @@ class TestHair:
     def test_hair_is_the_hair_of_the_picture_and_the_published_pairing_is_off(self, toys: tuple[Path, Path]) -> None:
         dataset = CelebA(toys[0], split="all", regions="hair+hair_hq_pairing", masks_dir=toys[1])
         overlap: dict[str, list[float]] = {"hair": [], "hair_hq_pairing": []}
-        for index in range(len(dataset)):
-            face = Face(3, index + 1)
+        for index, face in enumerate(draw_faces(20, 3)):
             truth = face.aligned_parts()["hair"]
             for region, annotation in dataset[index].annotations.items():
                 assert annotation is not None
@@ -451,45 +449,6 @@ class TestToy:
         assert lines[2].startswith("000001.jpg ")
         assert "  1" in lines[2]
         assert len(lines) == 22
-
-    def test_smiles_are_in_the_mouth_and_the_points_at_its_corners(self) -> None:
-        shares = []
-        for number in range(1, 31):
-            face = Face(7, number)
-            parts = face.aligned_parts()
-            lips = parts["u_lip"] | parts["l_lip"] | parts.get("mouth", np.zeros((218, 178), dtype=bool))
-            columns, points = np.flatnonzero(lips.any(axis=0)), face.landmarks()
-            assert abs(columns[0] - points[6]) < 2
-            assert abs(columns[-1] - points[8]) < 2
-            corners = (points[7] + points[9]) / 2
-            rows = np.flatnonzero(lips[:, columns[len(columns) // 2]])
-            # the mouth's middle line lies below its corners in a smile
-            line = rows.mean() - corners
-            if face.state["open"] == 0:
-                assert (line > 1.9) == face.group[1], (number, line, face.state["smile"])
-            (box,) = mouth_boxes(np.rint(points).astype(int)[None])[0]
-            shares.append(lips[box[1] : box[3], box[0] : box[2]].sum() / lips.sum())
-        assert np.mean(shares) > 0.9
-        assert min(shares) > 0.6
-
-    def test_groups_come_in_their_shares_in_every_partition(self) -> None:
-        faces = [Face(1, number) for number in range(1, 201)]
-        for partition, count in ((0, 120), (1, 20), (2, 60)):
-            groups = [face.group for face in faces if face.partition == partition]
-            assert len(groups) == count
-            for group in (("black", True), ("black", False), ("blond", True), ("blond", False)):
-                assert groups.count(group) == count // 5
-        people = {}
-        for face in faces:
-            people.setdefault(face.identity, set()).add(face.partition)
-        assert all(len(partitions) == 1 for partitions in people.values())
-        assert len(people) == 100
-
-    def test_all_parts_are_drawn_somewhere(self) -> None:
-        seen: set[str] = set()
-        for number in range(1, 60):
-            seen |= set(Face(2, number).parts(64))
-        assert seen == set(PARTS)
 
     def test_the_same_seed_writes_the_same_bytes(self, tmp_path: Path) -> None:
         for name in ("a", "b"):

@@ -114,17 +114,33 @@ def toy(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="New or empty folder to write to.")],
     n: Annotated[int, typer.Option("--n", help="Images, in each split where the files have several.", min=1)] = 60,
     seed: Annotated[int, typer.Option(help="Another seed, other images.", min=0)] = 0,
+    correlation: Annotated[
+        float | None,
+        typer.Option(help="Faces: phi between hair (black or blond) and smile, -1 to 1; else 0.", metavar="PHI"),
+    ] = None,
+    other_hair: Annotated[
+        float | None,
+        typer.Option(help="Faces: share with brown or grey hair, 0 to below 1; else 0.2.", metavar="SHARE"),
+    ] = None,
+    classes: Annotated[int | None, typer.Option(help="ImageNet: 4 to 12 classes; else 4.")] = None,
 ) -> None:
     """Write a small generated stand-in in the layout of the real files, to try things on.
 
-    Example: ealign datasets toy celeba data/toy-celeba --n 40
+    Example: ealign datasets toy celeba data/toy-celeba --n 2000 --correlation 0.9
     """
     import shlex
 
-    from explanation_alignment.datasets import find_dataset
+    from explanation_alignment.datasets import DATASETS, find_dataset
 
     known, entry = find_dataset(name)
-    entry.write_toy(folder, n, seed)
+    given = {"correlation": correlation, "other_hair": other_hair, "classes": classes}
+    arguments = {key: value for key, value in given.items() if value is not None}
+    for key in arguments:
+        if key not in entry.toy_arguments:
+            having = [other for other in DATASETS if key in DATASETS[other].toy_arguments]
+            option = key.replace("_", "-")
+            raise UsageError(f"--{option}: the stand-in of {known} has none; those of {', '.join(having)} do")
+    entry.write_toy(folder, n, seed, **arguments)
     typer.echo(f"{folder}: generated images in the layout of {known}; not data")
     typer.echo(f"next  ealign datasets check {shlex.join([known, str(folder)])}")
 

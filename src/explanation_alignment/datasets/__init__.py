@@ -27,7 +27,8 @@ class DatasetEntry:
         summary: one line on what it holds.
         arguments: argument name -> what it may be.
         toy: ``module:callable`` that writes a small generated stand-in in the very same layout, from
-            ``(folder, n, seed)``; None where the installation has data of its own.
+            ``(folder, n, seed)`` and its own arguments; None where the installation has data of its own.
+        toy_arguments: argument name of the stand-in -> what it may be.
         source: where the real files come from.
         licence: its terms, in one line.
     """
@@ -36,6 +37,7 @@ class DatasetEntry:
     summary: str
     arguments: Mapping[str, str] = field(default_factory=dict)
     toy: str | None = None
+    toy_arguments: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
     licence: str = ""
 
@@ -44,15 +46,22 @@ class DatasetEntry:
         dataset: AnnotatedDataset = _imported(self.build)(data_dir, **arguments)
         return dataset
 
-    def write_toy(self, folder: Path, n: int, seed: int) -> None:
+    def write_toy(self, folder: Path, n: int, seed: int, **arguments: Any) -> None:
         """Write the stand-in.
 
+        Args:
+            folder: a new or empty one.
+            n: images.
+            seed: another seed, other images.
+            **arguments: of this stand-in, see ``toy_arguments``.
+
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or it has no such argument.
         """
         if self.toy is None:
             raise UsageError("this dataset needs no stand-in: it comes with data of its own; see `ealign datasets`")
-        _imported(self.toy)(folder, n, seed)
+        check_arguments("this dataset's stand-in", arguments, self.toy_arguments)
+        _imported(self.toy)(folder, n, seed, **arguments)
 
 
 def _imported(place: str) -> Callable[..., Any]:
@@ -61,6 +70,10 @@ def _imported(place: str) -> Callable[..., Any]:
     return found
 
 
+_FACE_SHARES: Final[Mapping[str, str]] = {
+    "correlation": "phi between hair (black or blond) and smile, -1 to 1; left out: 0",
+    "other_hair": "share of faces with brown or grey hair, 0 to below 1; left out: 0.2",
+}
 #: Every dataset that can be asked for by name.
 DATASETS: Final[Mapping[str, DatasetEntry]] = {
     "colored_mnist": DatasetEntry(
@@ -84,6 +97,7 @@ DATASETS: Final[Mapping[str, DatasetEntry]] = {
             "orientation": "stored | exif (turn images as EXIF says)",
         },
         toy="toy.imagenet:write",
+        toy_arguments={"classes": "4 to 12; left out: 4"},
         source="ILSVRC 2012 validation images and their bounding boxes, from the ImageNet project after registration",
         licence="ImageNet's terms of access: non-commercial research and education; images belong to their owners",
     ),
@@ -113,6 +127,7 @@ DATASETS: Final[Mapping[str, DatasetEntry]] = {
             "masks_dir": "folder of CelebAMask-HQ, for hair",
         },
         toy="toy.celeba:write",
+        toy_arguments=_FACE_SHARES,
         source="images aligned and cropped, annotations and partition, from the CelebA project",
         licence="non-commercial research only; images belong to their owners",
     ),
@@ -128,6 +143,7 @@ DATASETS: Final[Mapping[str, DatasetEntry]] = {
             "celeba_dir": "folder of CelebA, for aligned pictures and the split",
         },
         toy="toy.celebamask_hq:write",
+        toy_arguments=_FACE_SHARES,
         source="the CelebAMask-HQ archive of its project",
         licence="non-commercial research and education only",
     ),

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +17,22 @@ from PIL import Image
 from explanation_alignment.datasets.reading.files import TOY_MARKER
 from explanation_alignment.datasets.reading.polygons import fill_polygon
 from explanation_alignment.errors import UsageError
+from explanation_alignment.progress import progress_bars
 
-__all__ = ["SHAPES", "Shape", "outline", "paint_shape", "paper", "save_jpeg", "save_png", "start_toy"]
+__all__ = [
+    "SHAPES",
+    "Shape",
+    "in_parallel",
+    "outline",
+    "paint_shape",
+    "paper",
+    "save_jpeg",
+    "save_png",
+    "start_toy",
+]
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +57,17 @@ SHAPES: Final[Mapping[str, Shape]] = {
 }
 
 
-def start_toy(folder: Path, dataset: str, n: int, seed: int) -> np.random.Generator:
+def start_toy(
+    folder: Path, dataset: str, n: int, seed: int, options: Mapping[str, float] | None = None
+) -> np.random.Generator:
     """Make the folder, say in it that its content is generated, and return what decides that content.
+
+    Args:
+        folder: a new or empty one.
+        dataset: name the stand-in is asked for by.
+        n: images.
+        seed: another seed, other images.
+        options: further options of the command that were not left as they are, by their names.
 
     Raises:
         UsageError: the folder holds something already, or ``n`` is less than 1.
@@ -51,12 +77,40 @@ def start_toy(folder: Path, dataset: str, n: int, seed: int) -> np.random.Genera
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} is there and not empty; give a new folder")
     folder.mkdir(parents=True, exist_ok=True)
+    further = "".join(f" --{name} {value:.10g}" for name, value in (options or {}).items())
     text = (
         "Generated images with generated annotations, in the layout of the real files. Not data.\n"
-        f"Written by: ealign datasets toy {dataset} DIR --n {n} --seed {seed}\n"
+        f"Written by: ealign datasets toy {dataset} DIR --n {n} --seed {seed}{further}\n"
     )
     (folder / TOY_MARKER).write_text(text, encoding="utf-8")
     return np.random.default_rng(seed)
+
+
+def in_parallel(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], *, enough: int, workers: int | None = None
+) -> list[_Result]:
+    """What ``work`` returns for each item, in their order, whatever the number of processes.
+
+    Args:
+        work: a function a process can be given: at the top of a module, or a partial of one.
+        items: what each is called with.
+        enough: items that are worth a process; fewer are done here.
+        workers: processes; None for as many as there are CPUs.
+    """
+    count = min(workers or os.cpu_count() or 1, len(items) // enough)
+    if count > 1:
+        with ProcessPoolExecutor(count) as pool:
+            try:
+                return _followed(pool.map(work, items, chunksize=max(1, enough // 8)), len(items))
+            except BrokenProcessPool:
+                pass  # killed for memory, or a script that starts processes as it is imported: all can be done here
+    return _followed(map(work, items), len(items))
+
+
+def _followed(results: Iterable[_Result], count: int) -> list[_Result]:
+    with progress_bars() as bars:
+        task = bars.add_task("drawing", total=count, note="")
+        return list(bars.track(results, total=count, task_id=task))
 
 
 def paper(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
