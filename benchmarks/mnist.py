@@ -26,8 +26,8 @@ from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING,
 from explanation_alignment.cli.memory import keep_freed_memory
 from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
 from explanation_alignment.experiments.mnist.protocol import Protocol
-from explanation_alignment.experiments.mnist.running import training_batches
-from explanation_alignment.experiments.training import Schedule, fit
+from explanation_alignment.experiments.mnist.running import PaintedTraining
+from explanation_alignment.experiments.training import Recipe, Training, fit
 
 TRAIN_IMAGES = 9_600
 
@@ -39,15 +39,15 @@ def subset(images: InkImages, count: int) -> InkImages:
 def training(data_dir: Path | None, repetitions: int) -> str:
     protocol = Protocol()
     images = subset(InkImages.load(data_dir, "train"), TRAIN_IMAGES)
-    batches = training_batches(images, "uncorrelated", torch.device("cpu"))
-    schedule = Schedule(1, protocol.batch_size, protocol.learning_rate, protocol.momentum, protocol.decay)
+    data = PaintedTraining(images, "uncorrelated")
+    recipe = Recipe(1, protocol.batch_size, "sgd", protocol.learning_rate, momentum=protocol.momentum)
     painted = ColoredMNIST(coloring="correlated", images=images).read_batch(range(len(images))).images
     floats, labels = painted.float() / 255, images.labels
 
     def ours() -> None:
         torch.manual_seed(0)
         generator = torch.Generator().manual_seed(0)
-        fit(DigitNetwork(), lambda: batches(generator, schedule.batch_size), schedule, len(images), "", progress=False)
+        fit(Training(DigitNetwork(), recipe, generator), data, title="", progress=False)
 
     def bare() -> None:
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Classifiers by name: ``timm:``, ``torchvision:``, ``hf:``, ``file:`` and ``paper:``."""
+"""Classifiers by name: ``timm:``, ``torchvision:``, ``hf:``, ``file:``, ``paper:`` and ``toy:``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import torch
 from explanation_alignment.classifiers.checkpoints import load_weights
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
+from explanation_alignment.classifiers.expansion import expand_spec
+from explanation_alignment.classifiers.face_network import FACE_PREPROCESSING, FaceNetwork
 from explanation_alignment.classifiers.huggingface_models import build_huggingface
-from explanation_alignment.classifiers.paper import LISTS, expand_spec, published_models
+from explanation_alignment.classifiers.paper import LISTS, published_models
 from explanation_alignment.classifiers.random_weights import randomise
 from explanation_alignment.classifiers.request import Request
 from explanation_alignment.classifiers.timm_models import build_timm
@@ -32,14 +34,15 @@ def load_classifier(
     *,
     input_size: int | None = None,
     preprocessing: Preprocessing | None = None,
+    precision: str = "fp32",
 ) -> Classifier:
     """A classifier by its spec.
 
     Args:
         spec: ``timm:NAME`` or ``timm:NAME.TAG``; ``torchvision:NAME`` or ``torchvision:NAME.TAG``; ``hf:ORG/NAME`` or
             ``hf:FOLDER``; ``paper:timm/NAME`` or ``paper:torchvision/NAME``, a model of a published list with the
-            weights of the time; ``paper:mnist``, the published digit network; or ``file:PATH.py:FACTORY``, a function
-            without arguments that returns a :class:`Classifier`.
+            weights of the time; ``paper:mnist``, the published digit network; ``toy:faces``, a small network for faces;
+            or ``file:PATH.py:FACTORY``, a function without arguments that returns a :class:`Classifier`.
         weights: ``"default"`` (pretrained, or what the factory gives), ``"random"``, ``"random:SEED"``, or the path of
             a checkpoint (.safetensors, or .pt/.pth read with ``weights_only``). Random weights are seeded from the
             spec, so the same spec is the same model everywhere.
@@ -49,6 +52,7 @@ def load_classifier(
         input_size: side in pixels of the square input, instead of the model's own; the share of the image that is kept
             stays.
         preprocessing: instead of the model's own.
+        precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast.
 
     Raises:
         UsageError: for a spec, weights or size that cannot mean anything.
@@ -82,6 +86,7 @@ def load_classifier(
         cam_layer=made.cam_layer,
         paper_layer=made.paper_layer,
         notes=made.notes,
+        precision=precision,
     )
 
 
@@ -130,6 +135,15 @@ def _digits(request: Request) -> Classifier:
     return _with_weights(made, request)
 
 
+def _toy(name: str, request: Request) -> Classifier:
+    if name != "faces":
+        raise UnknownNameError("toy classifier", name, ["faces"])
+    if request.weights == "default":
+        raise UsageError("toy:faces is trained from scratch; give 'random' or a checkpoint")
+    made = Classifier(FaceNetwork(), FACE_PREPROCESSING, name="faces", family="cnn", device="cpu")
+    return _with_weights(made, request)
+
+
 def _from_file(rest: str, request: Request) -> Classifier:
     made = make_from_file("classifier", rest, ModelError)
     if not isinstance(made, Classifier):
@@ -161,4 +175,5 @@ _BUILDERS: Final[dict[str, Callable[[str, Request], Classifier]]] = {
     "hf": build_huggingface,
     "file": _from_file,
     "paper": _published,
+    "toy": _toy,
 }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from explanation_alignment.datasets.colored_mnist import InkImages
     from explanation_alignment.runs.reader import Run
 
-__all__ = ["run_experiment", "training_batches"]
+__all__ = ["PaintedTraining", "run_experiment"]
 
 
 def run_experiment(
@@ -41,7 +41,7 @@ def run_experiment(
         protocol: the experiment's numbers; default the published ones (:data:`DEMO` for the digits).
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
         eval_batch_size: images explained at once.
-        progress: show progress bars, if stderr is a terminal.
+        progress: show it on stderr: bars on a terminal, else a line an epoch of training.
 
     Returns:
         The run.
@@ -55,7 +55,7 @@ def run_experiment(
     from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
     from explanation_alignment.datasets.colored_mnist import ColoredMNIST, InkImages
     from explanation_alignment.evaluation import evaluate
-    from explanation_alignment.experiments.training import Schedule, trained
+    from explanation_alignment.experiments.training import Recipe, StepDecay, trained
     from explanation_alignment.runs.writer import RunWriter
 
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
@@ -70,7 +70,14 @@ def run_experiment(
     data = {"source": train_images.source, "train": train_images.digest(), "test": test_images.digest()}
     experiment = {"name": "mnist", "settings": {**asdict(protocol), "data": data}}
     RunWriter(out, experiment=experiment)  # refuses an unsuitable folder before any training
-    schedule = Schedule(protocol.epochs, protocol.batch_size, protocol.learning_rate, protocol.momentum, protocol.decay)
+    recipe = Recipe(
+        protocol.epochs,
+        protocol.batch_size,
+        "sgd",
+        protocol.learning_rate,
+        momentum=protocol.momentum,
+        schedule=StepDecay(protocol.decay),
+    )
     colorings = ["correlated", *(f"uncorrelated-{number + 1}" for number in range(protocol.permutations))]
     tests = [ColoredMNIST(coloring=coloring, images=test_images) for coloring in colorings]
     for seed in seeds:
@@ -78,13 +85,12 @@ def run_experiment(
             question = {"model": model, "network": "paper:mnist", "data": data["train"]}
             module = trained(
                 DigitNetwork,
-                training_batches(train_images, model, where),
-                schedule,
+                PaintedTraining(train_images, model),
+                recipe,
                 question=question,
                 checkpoint=Path(out) / "checkpoints" / f"{model}-seed{seed}.safetensors",
                 seed=seed,
                 device=where,
-                images=len(train_images),
                 title=f"training {model} (seed {seed})",
                 progress=progress,
             )
@@ -112,33 +118,45 @@ def run_experiment(
     return run
 
 
-def training_batches(
-    images: InkImages, coloring: str, device: torch.device
-) -> Callable[[torch.Generator, int], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
-    """A function that yields one shuffled epoch.
+@dataclass(frozen=True, slots=True, eq=False)
+class PaintedTraining:
+    """Training data: ink whose block is painted as it is read.
 
     Args:
-        images: to paint and shuffle.
+        ink: to paint and shuffle.
         coloring: ``"correlated"``; or ``"uncorrelated"``, which draws every block's colour anew each
             time an image is read.
-        device: where the batches are made.
-
-    Returns:
-        From a CPU generator and a batch size to batches of (B, 3, 28, 28) float32 images in [0, 1]
-        and (B,) int64 labels.
     """
-    import torch
 
-    from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING
-    from explanation_alignment.datasets.colored_mnist import BLOCK_COLORS, paint_block
+    ink: InkImages
+    coloring: str
 
-    ink, labels = images.ink.to(device), images.labels.to(device)
+    @property
+    def images(self) -> int:
+        """Images an epoch."""
+        return len(self.ink)
 
-    def batches(generator: torch.Generator, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def batches(
+        self, generator: torch.Generator, batch_size: int, device: torch.device
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """One shuffled epoch.
+
+        Args:
+            generator: on the CPU; decides the order and the colours.
+            batch_size: images a batch.
+            device: where the batches are made.
+
+        Yields:
+            (B, 3, 28, 28) float32 images in [0, 1] and (B,) int64 labels.
+        """
+        import torch
+
+        from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING
+        from explanation_alignment.datasets.colored_mnist import BLOCK_COLORS, paint_block
+
+        ink, labels = self.ink.ink.to(device), self.ink.labels.to(device)
         for chosen in torch.split(torch.randperm(len(labels), generator=generator), batch_size):
             drawn = torch.randint(len(BLOCK_COLORS), chosen.shape, generator=generator).to(device)
             where = chosen.to(device)
-            colors = labels[where] if coloring == "correlated" else drawn
+            colors = labels[where] if self.coloring == "correlated" else drawn
             yield DIGIT_PREPROCESSING.normalise(paint_block(ink[where], colors)), labels[where]
-
-    return batches
