@@ -1,13 +1,14 @@
 """The two published methods with the default metrics: against a bare loop, and against the usual way.
 
-All have the same images in memory, network, batch size and threads, parameter gradients off, and take turns.
+All have the same images in memory, network, batch size and threads, and take turns.
 
 - ours: the whole of ``evaluate``: layer found and probed, bytes normalised, predictions, two maps, binarized, metrics,
   Parquet, examples. Examples explain up to 200 decisions once more, which weighs less the more images there are;
   ``--without-examples`` leaves them out.
-- bare: a forward pass and an input gradient over tensors that are ready, nothing else.
+- bare: a forward pass and an input gradient over tensors that are ready, parameter gradients off, nothing else.
 - usual: a forward pass for the prediction, captum's Saliency and LayerGradCam with their own, maps to NumPy, and each
-  one's three coverages and pointing game there, image by image.
+  one's three coverages and pointing game there, image by image; in a process of its own, with the C library's allocator
+  as it comes and the network as it was built, as a script would.
 
     python benchmarks/single_pass.py [--models resnet50,mobilenetv3_large_100,vit_small_patch16_224] [--images 512]
 """
@@ -16,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import multiprocessing
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection
 from unittest import mock
 
 import captum.attr
@@ -93,14 +96,51 @@ def examples(wanted: bool) -> Iterator[None]:
         yield
 
 
-def lines(model: str, count: int, batch_size: int, repetitions: int, with_examples: bool) -> list[str]:
+def built(model: str, count: int) -> tuple[ea.Classifier, InMemory, torch.Tensor]:
+    """The network, the images, and the same as tensors that are ready."""
     torch.manual_seed(0)
     network = timm.create_model(model, pretrained=False).eval()
     _, side, _ = network.pretrained_cfg["input_size"]
     classifier = ea.Classifier(network, ea.Preprocessing((3, side, side), std=(0.25,) * 3), name=model, device="cpu")
     dataset = InMemory(count, side, network.num_classes)
-    floats = classifier.preprocessing.normalise(dataset.images)
+    return classifier, dataset, classifier.preprocessing.normalise(dataset.images)
+
+
+def usual_way(orders: Connection, model: str, count: int, batch_size: int, threads: int) -> None:
+    """Evaluates the usual way whenever it is told to, until it is told to end."""
+    torch.set_num_threads(threads)
+    classifier, dataset, floats = built(model, count)
     cam = find_layer(classifier)
+    saliency = captum.attr.Saliency(classifier.module)
+    gradcam = captum.attr.LayerGradCam(classifier.module, cam.module)
+    at_input = cam.side == "input"
+    orders.send("ready")
+    while orders.recv():
+        for start in range(0, count, batch_size):
+            images, masks = floats[start : start + batch_size], dataset.masks[start : start + batch_size].numpy()
+            with torch.no_grad():
+                chosen = classifier.module(images).argmax(dim=1)
+            gradients = saliency.attribute(images.clone().requires_grad_(), chosen).sum(dim=1).numpy()
+            cells = gradcam.attribute(
+                images.clone().requires_grad_(), chosen, attribute_to_layer_input=at_input, attr_dim_summation=False
+            )
+            cells = cam.feature_map(cells).sum(dim=1, keepdim=True)
+            maps = captum.attr.LayerAttribution.interpolate(cells, images.shape[2:], "bilinear")[:, 0]
+            for gradient, cam_map, mask in zip(gradients, maps.detach().numpy(), masks, strict=True):
+                usual_scores(gradient, mask, gradient >= gradient.mean() + gradient.std())
+                low, high = cam_map.min(), cam_map.max()
+                usual_scores(cam_map, mask, cam_map >= low + 0.5 * (high - low))
+        orders.send("done")
+
+
+def lines(model: str, count: int, batch_size: int, repetitions: int, with_examples: bool) -> list[str]:
+    classifier, dataset, floats = built(model, count)
+    spawning = multiprocessing.get_context("spawn")
+    orders, theirs = spawning.Pipe()
+    arguments = (theirs, model, count, batch_size, torch.get_num_threads())
+    other = spawning.Process(target=usual_way, args=arguments, daemon=True)
+    other.start()
+    orders.recv()
 
     def ours() -> None:
         with tempfile.TemporaryDirectory() as folder, examples(with_examples):
@@ -114,28 +154,14 @@ def lines(model: str, count: int, batch_size: int, repetitions: int, with_exampl
                 torch.autograd.grad(output.gather(1, output.argmax(dim=1, keepdim=True)).sum(), images)
 
     def usual() -> None:
-        saliency = captum.attr.Saliency(network)
-        gradcam = captum.attr.LayerGradCam(network, cam.module)
-        at_input = getattr(cam, "side", "output") == "input"
-        with classifier.explaining():
-            for start in range(0, count, batch_size):
-                images, masks = floats[start : start + batch_size], dataset.masks[start : start + batch_size].numpy()
-                with torch.no_grad():
-                    chosen = network(images).argmax(dim=1)
-                gradients = saliency.attribute(images.clone().requires_grad_(), chosen).sum(dim=1).numpy()
-                cells = gradcam.attribute(
-                    images.clone().requires_grad_(), chosen, attribute_to_layer_input=at_input, attr_dim_summation=False
-                )
-                cells = cam.feature_map(cells).sum(dim=1, keepdim=True)
-                maps = captum.attr.LayerAttribution.interpolate(cells, images.shape[2:], "bilinear")[:, 0]
-                for gradient, cam_map, mask in zip(gradients, maps.detach().numpy(), masks, strict=True):
-                    usual_scores(gradient, mask, gradient >= gradient.mean() + gradient.std())
-                    low, high = cam_map.min(), cam_map.max()
-                    usual_scores(cam_map, mask, cam_map >= low + 0.5 * (high - low))
+        orders.send(True)
+        orders.recv()
 
     name = f"{model}, {count} images"
     slower = compare(ours, bare, repetitions)
     faster = compare(usual, ours, repetitions)
+    orders.send(False)
+    other.join()
     ratios = sorted(a / b for a, b in zip(faster.ours, faster.other, strict=True))
     return [
         slower.line(name, BOUNDS[0]),

@@ -392,6 +392,62 @@ def test_examples_show_what_was_scored(tmp_path: Path) -> None:
         assert np.array_equal(image, np.array(Patches()[int(row["sample_id"][-3:])].image))
 
 
+@pytest.mark.parametrize("methods", [["vanilla_gradients", "gradcam"], ["vanilla_gradients(binarize=area)"]])
+def test_examples_are_the_same_whether_their_maps_were_kept_or_explained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, methods: list[str]
+) -> None:
+    kept = evaluate(tmp_path / "kept", Patches(bare=[3]), methods=methods)
+    monkeypatch.setattr("explanation_alignment.evaluation.pictures._LIMIT", 0)
+    again = evaluate(tmp_path / "again", Patches(bare=[3]), methods=methods)
+    assert kept.examples().equals(again.examples())
+
+
+def test_kept_maps_save_the_second_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    classifier = small_classifier()
+    classifier.module.register_forward_hook(lambda *_: seen.append(1))
+    evaluate(tmp_path / "kept", classifier=classifier)
+    kept = len(seen)
+    monkeypatch.setattr("explanation_alignment.evaluation.pictures._LIMIT", 0)
+    evaluate(tmp_path / "again", classifier=classifier)
+    assert len(seen) - kept > kept
+
+
+def test_an_interrupted_evaluation_keeps_the_same_examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("explanation_alignment.evaluation.units.UNIT_SIZE", 8)
+    whole = evaluate(tmp_path / "whole", Patches(23))
+    evaluate(tmp_path / "parts", Patches(23), shard="1/2")
+    parts = evaluate(tmp_path / "parts", Patches(23))
+    assert whole.examples().equals(parts.examples())
+
+
+def test_low_precision_changes_the_question_and_hardly_the_numbers(tmp_path: Path) -> None:
+    plain = evaluate(tmp_path / "plain", Patches(23))
+    network = small_classifier()
+    low = ea.Classifier(network.module, network.preprocessing, name="small", device="cpu", precision="bf16")
+    run = evaluate(
+        tmp_path / "low", Patches(23), classifier=low, methods=["vanilla_gradients", "gradcam++", "deeplift"]
+    )
+    assert next(iter(run.evaluations.values()))["question"]["precision"] == "bf16"
+    assert "precision" not in next(iter(plain.evaluations.values()))["question"]
+    rows = run.scores().filter(pl.col("status").cast(pl.String) == "ok")
+    assert np.isfinite(rows["iou_coverage"].to_numpy()).all()
+    ours, theirs = (
+        one.summary().filter(pl.col("method") == "vanilla_gradients", pl.col("metric") == "iou_coverage")["ea"]
+        for one in (plain, run)
+    )
+    assert np.abs((ours - theirs).to_numpy()).max() < 0.02
+    with pytest.raises(ea.ExplanationAlignmentError, match="fp32 or bf16"):
+        small_network_of_precision("fp8")
+    with pytest.raises(ea.ExplanationAlignmentError, match="asked differently"):
+        evaluate(tmp_path / "plain", Patches(23), classifier=low)
+
+
+def small_network_of_precision(precision: str) -> ea.Classifier:
+    network = small_classifier()
+    return ea.Classifier(network.module, network.preprocessing, device="cpu", precision=precision)
+
+
 def test_examples_are_shared_out_among_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explanation_alignment.runs.examples.MAX_EXAMPLES", 12)
     for number in range(3):

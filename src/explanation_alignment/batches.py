@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,7 +15,10 @@ from explanation_alignment.errors import DatasetError
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.sample import AnnotatedDataset, Heatmap, Sample, SampleBatch
 
-__all__ = ["Batch", "BatchReadable", "iterate_batches"]
+if TYPE_CHECKING:
+    from explanation_alignment.decoded import DecodedImages
+
+__all__ = ["Batch", "BatchReadable", "iterate_batches", "reads_whole_batches"]
 
 _OK, _NO_ANNOTATION, _CROPPED, _ERROR = (
     STATUSES.index(status) for status in ("ok", "no_annotation", "annotation_cropped", "error")
@@ -45,6 +48,7 @@ class Batch:
         annotation_status: (R, B) int64, places in ``STATUSES``: ok, no_annotation, annotation_cropped, error.
         errors: place in the batch -> why that sample could not be read.
         strengths: (R, B, H, W) float32, the annotations as real-valued attention; None unless asked for.
+        passing: places in ``errors`` whose reason may be gone another time: a missing file, a full memory.
     """
 
     ids: Sequence[str]
@@ -54,6 +58,7 @@ class Batch:
     annotation_status: torch.Tensor
     errors: Mapping[int, str]
     strengths: torch.Tensor | None = None
+    passing: Collection[int] = ()
 
 
 def iterate_batches(
@@ -64,6 +69,7 @@ def iterate_batches(
     *,
     workers: int = 0,
     strengths: bool = False,
+    decoded: DecodedImages | None = None,
 ) -> Iterator[Batch]:
     """Read batches in the order given.
 
@@ -75,25 +81,51 @@ def iterate_batches(
         workers: processes that decode ahead; 0 reads in this one. A dataset that can read whole
             batches from memory never needs them.
         strengths: whether the annotations are wanted as real-valued attention too; a mask's is 0 or 1.
+        decoded: the same dataset under the same preprocessing as far as it has been decoded before: read from where it
+            can, added to where it cannot. It holds no strengths, and is left alone where they are wanted.
 
     Yields:
-        One :class:`Batch` each; the result does not depend on ``workers``.
+        One :class:`Batch` each; the result depends neither on ``workers`` nor on ``decoded``.
     """
-    if isinstance(dataset, BatchReadable) and batches:
-        first = dataset.read_batch(batches[0][:1]).images
-        if first.shape[1:] == preprocessing.input_size and preprocessing.geometry.leaves_alone(*first.shape[2:]):
-            for indices in batches:
-                yield _whole_batch(dataset.read_batch(indices), dataset.regions, strengths)
-            return
-    reader = _SampleReader(dataset, ids, preprocessing, strengths)
-    yield from DataLoader(
-        reader,
-        batch_sampler=[list(places) for places in batches],
-        num_workers=workers,
-        collate_fn=_collate,
-        generator=torch.Generator(),  # its workers' seeds are not taken from the global one
-        persistent_workers=False,
+    if batches and reads_whole_batches(dataset, preprocessing, batches[0][:1]):
+        assert isinstance(dataset, BatchReadable)
+        for indices in batches:
+            yield _whole_batch(dataset.read_batch(indices), dataset.regions, strengths)
+        return
+    decoded = None if strengths else decoded
+    reader = _SampleReader(dataset, ids, preprocessing, strengths, decoded)
+    ready = [decoded is not None and bool(decoded.held(places).all()) for places in batches]
+    loaded = iter(
+        DataLoader(
+            reader,
+            batch_sampler=[list(places) for places, known in zip(batches, ready, strict=True) if not known],
+            num_workers=0 if all(ready) else workers,
+            collate_fn=_collate,
+            generator=torch.Generator(),  # its workers' seeds are not taken from the global one
+            persistent_workers=False,
+        )
     )
+    for places, known in zip(batches, ready, strict=True):
+        batch = decoded.read(places, ids) if decoded is not None and known else next(loaded)
+        if batch is None:  # what is kept is damaged
+            batch, known = _collate([reader[place] for place in places]), False
+        if decoded is not None and not known:
+            decoded.write(places, batch)
+        yield batch
+
+
+def reads_whole_batches(dataset: AnnotatedDataset, preprocessing: Preprocessing, places: Sequence[int]) -> bool:
+    """Whether a dataset hands over whole batches just as a classifier takes them.
+
+    Args:
+        dataset: any.
+        preprocessing: of the classifier.
+        places: of the samples that are looked at to tell.
+    """
+    if not isinstance(dataset, BatchReadable):
+        return False
+    first = dataset.read_batch(places).images
+    return first.shape[1:] == preprocessing.input_size and preprocessing.geometry.leaves_alone(*first.shape[2:])
 
 
 def _whole_batch(batch: SampleBatch, regions: Sequence[str], strengths: bool) -> Batch:
@@ -114,18 +146,25 @@ class _Read:
     status: torch.Tensor
     error: str | None
     strengths: torch.Tensor | None
+    passing: bool = False
 
 
 class _SampleReader(Dataset[_Read]):
     """Reads one sample under the geometry; a sample that fails becomes an error, not an exception."""
 
     def __init__(
-        self, dataset: AnnotatedDataset, ids: Sequence[str], preprocessing: Preprocessing, strengths: bool
+        self,
+        dataset: AnnotatedDataset,
+        ids: Sequence[str],
+        preprocessing: Preprocessing,
+        strengths: bool,
+        decoded: DecodedImages | None,
     ) -> None:
         self._dataset = dataset
         self._ids = ids
         self._preprocessing = preprocessing
         self._strengths = strengths
+        self._decoded = decoded
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -133,6 +172,17 @@ class _SampleReader(Dataset[_Read]):
     def __getitem__(self, index: int) -> _Read:
         channels, height, width = self._preprocessing.input_size
         regions = self._dataset.regions
+        kept = None if self._decoded is None else self._decoded.read([index], self._ids)
+        if kept is not None:
+            return _Read(
+                id=kept.ids[0],
+                image=kept.images[0],
+                label=int(kept.labels[0]),
+                annotations=kept.annotations[:, 0],
+                status=kept.annotation_status[:, 0],
+                error=kept.errors.get(0),
+                strengths=None,
+            )
         try:
             return self._read(self._dataset[index])
         except Exception as error:  # whatever a damaged image raises belongs in its row
@@ -144,6 +194,7 @@ class _SampleReader(Dataset[_Read]):
                 status=torch.full((len(regions),), _ERROR),
                 error=f"{type(error).__name__}: {error}",
                 strengths=torch.zeros((len(regions), height, width)) if self._strengths else None,
+                passing=_may_pass(error),
             )
 
     def _read(self, sample: Sample) -> _Read:
@@ -183,6 +234,15 @@ class _SampleReader(Dataset[_Read]):
         return _Read(sample.id, pixels, label, masks, status, None, strengths)
 
 
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says something of the machine and not of the file's content."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _collate(samples: Sequence[_Read]) -> Batch:
     wanted = [sample.strengths for sample in samples if sample.strengths is not None]
     return Batch(
@@ -193,4 +253,5 @@ def _collate(samples: Sequence[_Read]) -> Batch:
         annotation_status=torch.stack([sample.status for sample in samples], dim=1),
         errors={place: sample.error for place, sample in enumerate(samples) if sample.error is not None},
         strengths=torch.stack(wanted, dim=1) if wanted else None,
+        passing=[place for place, sample in enumerate(samples) if sample.passing],
     )

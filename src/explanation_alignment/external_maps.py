@@ -336,12 +336,14 @@ class _Loop:
         unknown = (-1, float("nan"))
         known = [(self.predictions.known if self.predictions else {}).get(name, unknown) for name in ids]
         prediction = np.array([place for place, _ in known])
+        label = np.array([one.label for one in everything])
         area = torch.cat(areas, dim=2).numpy()
         not_tried = np.full((len(self.reader.dataset.regions), len(ids)), np.nan)
         unit = ScoredUnit(
             ids=ids,
             messages=[one.message for one in everything],
-            label=np.array([one.label for one in everything]),
+            label=label,
+            correct=prediction == label,
             prediction=prediction,
             label_rank=np.zeros_like(prediction),
             confidence=np.array([confidence for _, confidence in known], dtype=np.float32),

@@ -137,7 +137,7 @@ def test_show_tables_fit_a_hundred_columns(ealign: Ealign, run: Path, by: str) -
 
 
 def test_show_provenance(ealign: Ealign, run: Path) -> None:
-    info = json.loads(ealign(f"show {run} --provenance").out)
+    info = json.loads(ealign(f"show {run} --provenance --format json").out)
     assert info["experiment"]["name"] == "mnist"
     assert info["command"].split()[1:3] == ["experiment", "mnist"]
 

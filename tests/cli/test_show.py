@@ -189,3 +189,16 @@ def test_groups_of_several_targets_do_not_mix(run: Path, tmp_path: Path) -> None
     after = ea.open_run(copy).summary(by=["even"])
     assert after.filter(~pl.col("group").str.starts_with("target")).equals(before)
     assert set(after["group"]) >= {"target=label", "target=label, attr_even=true"}
+
+
+def test_predictions_that_are_no_class_of_the_dataset_are_told(ealign: Ealign, tmp_path: Path) -> None:
+    network = small_classifier(classes=40, name="wide")
+    run = ea.evaluate(network, Patches(12), ["vanilla_gradients"], tmp_path, progress=False)
+    share = (run.scores()["prediction"] >= 4).mean()
+    done = ealign(f"show {run.path}")
+    assert done.code == 0
+    assert f"wide: {100 * share:.3g} % of its predictions are none of the 4 classes of patches" in " ".join(
+        done.err.split()
+    )
+    narrow = ea.evaluate(small_classifier(), Patches(12), ["vanilla_gradients"], tmp_path / "narrow", progress=False)
+    assert "none of the" not in ealign(f"show {narrow.path}").err

@@ -135,6 +135,23 @@ def test_the_label_is_the_category_of_the_largest_instance_that_is_no_crowd(tmp_
     assert dataset.attributes()["object_size"] == ("small", "small", None)
 
 
+def test_every_category_shown_is_positive_and_read_by_itself(tmp_path: Path) -> None:
+    told = content(
+        instance(70, 1, [square(0, 0, 2, 2)], area=5.0),
+        instance(70, 18, [square(4, 0, 2, 2)], area=9.0),
+        instance(70, 1, {"size": [HEIGHT, WIDTH], "counts": COUNTS}, area=500.0, iscrowd=1),
+        instance(71, 90, {"size": [HEIGHT, WIDTH], "counts": COUNTS}, area=500.0, iscrowd=1),
+    )
+    dataset = Coco(folder_of(tmp_path, told))
+    assert dataset.positives() == [(0, 1), (), ()]
+    person = dataset.read_for(0, 0)
+    assert person.label == 0
+    assert person.annotations["object"] is not None
+    assert (
+        person.annotations["object"].to_mask() == rows("##...... ##...... ........ ........ ........ ........")
+    ).all()
+
+
 def test_crowds_are_kept_on_request_and_never_give_a_label(tmp_path: Path) -> None:
     told = content(
         instance(70, 1, [square(6, 0, 1, 1)], area=1.0),

@@ -120,6 +120,19 @@ class TestBoxes:
         assert "they count in the regions" in VOC(root).notes[0]
         assert dropped.notes == ("1 objects are marked difficult; left out",)
 
+    def test_every_class_shown_is_positive_and_read_by_itself(self, root: Path) -> None:
+        put_xml(root, ("dog", (1, 1, 3, 3), False), ("cat", (5, 1, 6, 2), False), ("person", (6, 4, 6, 4), True))
+        dataset = VOC(root, objects="own")
+        assert dataset.positives() == [(CAT, DOG)]
+        cat = dataset.read_for(0, CAT)
+        assert cat.label == CAT
+        mask = cat.annotations["object"]
+        assert mask is not None
+        assert np.argwhere(mask.to_mask()).tolist() == [[0, 4], [0, 5], [1, 4], [1, 5]]
+        everything = VOC(root).read_for(0, CAT).annotations["object"]
+        assert everything is not None
+        assert everything.to_mask().sum() == 9 + 4 + 1
+
     def test_own_objects_and_classes_as_regions(self, root: Path) -> None:
         put_xml(root, ("dog", (1, 1, 3, 3), False), ("cat", (5, 1, 6, 2), False), ("dog", (6, 4, 6, 4), False))
         own = ["###...", "###...", "###...", ".....#"]

@@ -72,8 +72,9 @@ class LayerCapture(AbstractContextManager["LayerCapture"]):
         return self._captured
 
     def feature_map(self, name: str, tensor: torch.Tensor | None = None) -> torch.Tensor:
-        """A layer's feature map (B, C, h, w), or a gradient of its tensor in that form."""
-        return self._layers[name].feature_map(self._captured[name] if tensor is None else tensor)
+        """A layer's feature map (B, C, h, w), or a gradient of its tensor in that form; of low precision as float32."""
+        found = self._layers[name].feature_map(self._captured[name] if tensor is None else tensor)
+        return found.to(torch.float32) if found.dtype in (torch.bfloat16, torch.float16) else found
 
     def clear(self) -> None:
         """Let go of what was captured, and so of the graph."""

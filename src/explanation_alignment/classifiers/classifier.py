@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch import nn
@@ -17,7 +17,10 @@ from explanation_alignment.geometry import Geometry
 if TYPE_CHECKING:
     from explanation_alignment.classifiers.feature_maps import CamLayer
 
-__all__ = ["Classifier", "Preprocessing", "resolve_device", "weights_digest"]
+__all__ = ["PRECISIONS", "Classifier", "Preprocessing", "resolve_device", "weights_digest"]
+
+#: What a network may be run in.
+PRECISIONS: Final = ("fp32", "bf16")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,7 @@ class Classifier:
             the module, as :func:`~explanation_alignment.classifiers.layers.find_layer` takes them.
         paper_layer: what ``layer=paper`` means: a layer's name, ``"last_conv"``, or None if nothing was published.
         notes: what was done to the network that its reader should know.
+        precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast; logits and maps are float32 either way.
 
     Attributes:
         module: the ``nn.Module``, on ``device``.
@@ -100,7 +104,10 @@ class Classifier:
         cam_layer: str | Callable[[nn.Module], str | nn.Module | CamLayer] | None = None,
         paper_layer: str | None = None,
         notes: Sequence[str] = (),
+        precision: str = "fp32",
     ) -> None:
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision: expected {' or '.join(PRECISIONS)}, got {precision!r}")
         self.device = resolve_device(device)
         self.module = module.to(self.device)
         self.preprocessing = preprocessing
@@ -113,6 +120,7 @@ class Classifier:
         self.cam_layer = cam_layer
         self.paper_layer = paper_layer
         self.notes = tuple(notes)
+        self.precision = precision
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """What the network says of images: one number a class.
@@ -129,8 +137,11 @@ class Classifier:
         Raises:
             ModelError: if the network returns anything else, saying what.
         """
-        output = self.module(images)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            output = self.module(images)
         logits = self._chosen(output)
+        if self.precision == "bf16" and isinstance(logits, torch.Tensor):
+            logits = logits.to(torch.float32)
         if isinstance(logits, torch.Tensor) and logits.shape in ((len(images),), (len(images), 1)):
             half = logits.reshape(-1, 1) / 2
             logits = torch.cat([-half, half], dim=1)

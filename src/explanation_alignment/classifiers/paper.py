@@ -17,7 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from explanation_alignment.errors import UnknownNameError
 
-__all__ = ["LISTS", "ListName", "PublishedModel", "expand_spec", "published_models"]
+__all__ = ["LISTS", "ListName", "PublishedModel", "expand_published", "published_models"]
 
 ListName: TypeAlias = Literal["timm", "torchvision"]
 LISTS: Final[tuple[ListName, ...]] = ("timm", "torchvision")
@@ -65,7 +65,7 @@ def published_models(list_name: ListName) -> Mapping[str, PublishedModel]:
     return MappingProxyType({model.name: model for model in map(made, rows)})
 
 
-def expand_spec(spec: str) -> tuple[str, ...]:
+def expand_published(spec: str) -> tuple[str, ...]:
     """The specs that one spec stands for: ``paper:timm`` and ``paper:torchvision`` are lists, others themselves.
 
     A list can be narrowed with a pattern: ``paper:timm/resnet*``.

@@ -14,13 +14,16 @@ import typer
 from explanation_alignment import __version__
 from explanation_alignment.cli import (
     assertion,
+    cache,
     cases,
     compare,
     datasets,
     demo,
     evaluate,
     experiment,
+    export,
     listing,
+    merge,
     models,
     plan,
     relations,
@@ -29,6 +32,7 @@ from explanation_alignment.cli import (
     sanity,
     score,
     show,
+    verify,
 )
 from explanation_alignment.errors import ExplanationAlignmentError
 
@@ -58,10 +62,14 @@ app.command(name="cases")(cases.cases)
 app.command(name="reliance")(reliance.reliance)
 app.command(name="relate")(relations.relate)
 app.command(name="report")(report.report)
+app.command(name="export")(export.export)
+app.command(name="verify")(verify.verify)
+app.command(name="merge")(merge.merge)
 app.command(name="models")(models.models)
 app.command(name="methods")(listing.methods)
 app.command(name="metrics")(listing.metrics)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(cache.app, name="cache")
 
 
 #: What Typer ends with after Ctrl-C.

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from explanation_alignment.cli.display.tables import Format, print_for_machines
 from explanation_alignment.cli.options import RunPath
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from explanation_alignment.runs.reader import Run
 
 __all__ = ["compare"]
 
@@ -39,6 +44,17 @@ def compare(
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="Different images on both sides, such as two test sets.")
     ] = False,
+    equally_accurate: Annotated[
+        bool,
+        typer.Option(
+            "--equally-accurate",
+            help="Pairs of models with the same accuracy, within --margin, and different alignment.",
+        ),
+    ] = False,
+    margin: Annotated[
+        float | None,
+        typer.Option(help="With --equally-accurate: what does not matter; .01 is one point. [default: .01]"),
+    ] = None,
     over_seeds: Annotated[
         bool, typer.Option("--over-seeds", help="One row a pair: what holds for other training runs too.")
     ] = False,
@@ -51,7 +67,12 @@ def compare(
         bool, typer.Option("--fail-on-worse", help="With two runs: exit code 1 if anything became worse.")
     ] = False,
     everything: Annotated[
-        bool, typer.Option("--all", help="Show every row; otherwise the 40 clearest differences.")
+        bool,
+        typer.Option(
+            "--all",
+            help="Show every row; otherwise the 40 clearest differences. With --equally-accurate and a --format: every "
+            "pair, whatever its verdict.",
+        ),
     ] = False,
     format: Annotated[
         Format, typer.Option(help="For people or for machines; machines get every row and column.")
@@ -62,6 +83,8 @@ def compare(
     Tests are corrected for all rows of the table (Holm): narrow what you ask, and less is corrected for.
 
     Example: ealign compare runs/mnist --between model --region digit --metric iou_coverage
+
+    Example: ealign compare runs/imagenet --equally-accurate --metric iou_coverage
     """
     from explanation_alignment.cli.display.comparison import only, print_comparison
     from explanation_alignment.errors import UsageError
@@ -73,6 +96,18 @@ def compare(
         raise UsageError("--fail-on-worse compares two runs: ealign compare RUN RUN_BEFORE --fail-on-worse")
     opened = [open_run(path) for path in (run, before) if path is not None]
     chosen = {"model": model, "region": region, "dataset": dataset, "method": method}
+    if margin is not None and not equally_accurate:
+        raise UsageError("--margin goes with --equally-accurate")
+    if equally_accurate:
+        if before is not None or reference or unpaired or over_seeds or cluster or between != "model":
+            raise UsageError(
+                "--equally-accurate is about pairs of models on the same images of one run: not with a second run, "
+                "--between, --reference, --unpaired, --over-seeds or --cluster"
+            )
+        _equally_accurate(
+            opened[0], 0.01 if margin is None else margin, metric, chosen, common, level, seed, everything, format
+        )
+        return
     scores = [only(each.scores(), chosen) for each in opened]
     table = compare_scores(
         scores[0],
@@ -108,3 +143,40 @@ def compare(
     if fail_on_worse and worse:
         typer.echo(f"{worse:,} of {table.height:,} became worse", err=True)
         raise typer.Exit(1)
+
+
+def _equally_accurate(
+    run: Run,
+    margin: float,
+    metrics: list[str] | None,
+    chosen: Mapping[str, list[str] | None],
+    common: bool,
+    level: float,
+    seed: int,
+    everything: bool,
+    format: Format,
+) -> None:
+    """The pairs that accuracy does not tell apart and alignment does."""
+    from explanation_alignment.cli.display.equal_accuracy import print_equally_accurate
+    from explanation_alignment.statistics.comparing.equal_accuracy import DIFFERENTLY_ALIGNED, equally_accurate
+
+    table = equally_accurate(
+        run,
+        margin=margin,
+        metrics=metrics,
+        models=chosen["model"],
+        datasets=chosen["dataset"],
+        methods=chosen["method"],
+        regions=chosen["region"],
+        common=common,
+        all_pairs=True,
+        level=level,
+        seed=seed,
+    )
+    toys = sorted(name for name, item in run.info["datasets"].items() if item.get("toy"))
+    if toys:
+        typer.echo(f"{run.path}: {', '.join(toys)}: toy (generated) data", err=True)
+    if format is Format.table:
+        print_equally_accurate(table, margin, level, limit=None if everything else 40)
+    else:
+        print_for_machines(table if everything else table.filter(verdict=DIFFERENTLY_ALIGNED), format)

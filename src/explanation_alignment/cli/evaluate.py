@@ -13,7 +13,11 @@ __all__ = ["evaluate"]
 
 def evaluate(
     model: Annotated[
-        list[str], typer.Option(help="Classifier, such as timm:resnet18 or file:my_model.py:build; repeatable.")
+        list[str],
+        typer.Option(
+            help="Classifier, such as timm:resnet18 or file:my_model.py:build; a pattern, such as 'timm:convnext*'; a "
+            "published list, such as paper:timm; or a text file (.txt) with one of these a line. Repeatable."
+        ),
     ],
     dataset: Annotated[str, typer.Option(help="Dataset by name, with arguments; see `ealign datasets`.")],
     out: Out,
@@ -25,7 +29,9 @@ def evaluate(
     ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Saliency method with arguments; repeatable.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Alignment metric; repeatable.")] = None,
-    target: Annotated[str, typer.Option(help="Explained class: predicted, label, or an index.")] = "predicted",
+    target: Annotated[
+        str, typer.Option(help="Explained class: predicted, label, an index, or positives (every label).")
+    ] = "predicted",
     output: Annotated[str, typer.Option(help="What is differentiated: logit or log_prob.")] = "logit",
     batch_size: Annotated[int, typer.Option(help="Images explained at once.")] = 32,
     chunk: Annotated[int, typer.Option(help="Inputs at once where a method makes many of an image.")] = 64,
@@ -40,29 +46,38 @@ def evaluate(
     shuffle_annotations: Annotated[
         bool, typer.Option("--shuffle-annotations", help="The null: every image with another image's annotations.")
     ] = False,
+    precision: Annotated[str, typer.Option(help="What networks run in: fp32, or bf16 (autocast).")] = "fp32",
+    cache: Annotated[
+        str, typer.Option(help="Decoded images: auto (kept if there is more than one model), off, or a folder.")
+    ] = "auto",
+    cache_limit: Annotated[str, typer.Option(help="What all decoded images may take; more are not kept.")] = "20GB",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Explain and score the decisions of one or more classifiers.
 
-    The same command again resumes; another model or dataset makes the run grow.
+    The same command again resumes; another model or dataset makes the run grow. Of several models one that fails is
+    recorded with the reason, and the others go on; the exit code is 1 then. Many at once: --model "timm:convnext*"
+    --model paper:timm --model models.txt.
 
     Example: ealign evaluate --model paper:mnist --weights random --dataset colored_mnist --out runs/first
     """
-    from explanation_alignment.classifiers.load import load_classifier
-    from explanation_alignment.classifiers.paper import expand_spec
-    from explanation_alignment.cli.display.results import print_run
+    from explanation_alignment.classifiers.expansion import expand_models
+    from explanation_alignment.cli.display.failures import print_failures
+    from explanation_alignment.cli.display.results import print_run, print_unfinished
+    from explanation_alignment.cli.display.tables import aside
     from explanation_alignment.cli.memory import keep_freed_memory
     from explanation_alignment.datasets import load_dataset
     from explanation_alignment.datasets.shuffled import ShuffledAnnotations
     from explanation_alignment.errors import UsageError
     from explanation_alignment.evaluation import DEFAULT_METHODS
-    from explanation_alignment.evaluation import evaluate as evaluate_classifier
     from explanation_alignment.metrics.registry import DEFAULT_METRICS
     from explanation_alignment.saliency.base import Output
+    from explanation_alignment.sweeps import evaluate_models
+    from explanation_alignment.sweeps.requests import failures_among
 
-    specs = [one for spec in model for one in expand_spec(spec)]
-    if name is not None and len(specs) > 1:
+    models = expand_models(model, weights, say=aside)
+    if name is not None and len(models) > 1:
         raise UsageError("--name goes with a single --model")
     outputs: dict[str, Output] = {"logit": "logit", "log_prob": "log_prob"}
     if output not in outputs:
@@ -71,23 +86,35 @@ def evaluate(
     data = load_dataset(dataset, data_dir)
     if shuffle_annotations:
         data = ShuffledAnnotations(data)
-    for spec in specs:
-        run = evaluate_classifier(
-            load_classifier(spec, weights, device, name, input_size=input_size),
-            data,
-            method or DEFAULT_METHODS,
-            out,
-            target=target,
-            output=outputs[output],
-            metrics=metric or DEFAULT_METRICS,
-            batch_size=batch_size,
-            chunk=chunk,
-            sample=sample,
-            seed=seed,
-            workers=workers,
-            shard=shard,
-            max_errors=max_errors,
-            intervene=intervene,
-            progress=not quiet,
-        )
-    print_run(run)
+    run = evaluate_models(
+        models,
+        data,
+        method or DEFAULT_METHODS,
+        out,
+        name=name,
+        device=device,
+        input_size=input_size,
+        precision=precision,
+        target=target,
+        output=outputs[output],
+        metrics=metric or DEFAULT_METRICS,
+        batch_size=batch_size,
+        chunk=chunk,
+        sample=sample,
+        seed=seed,
+        workers=workers,
+        shard=shard,
+        max_errors=max_errors,
+        intervene=intervene,
+        progress=not quiet,
+        cache=cache,
+        cache_limit=cache_limit,
+    )
+    if any(item["status_counts"] for item in run.evaluations.values()):
+        print_run(run)
+    elif run.unfinished:
+        print_unfinished(run)
+    failures = failures_among(run, models, data.name, target)
+    print_failures(failures)
+    if failures:
+        raise typer.Exit(1)

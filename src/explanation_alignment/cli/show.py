@@ -11,7 +11,11 @@ from explanation_alignment.cli.options import RunPath
 from explanation_alignment.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import polars as pl
+
+    from explanation_alignment.runs.reader import Run
 
 __all__ = ["show"]
 
@@ -28,7 +32,19 @@ def show(
             "attr_NAME: groups. Repeatable, or separated by commas."
         ),
     ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help="One table, a row a model, sorted by this column: top1, param_count, ea_METRIC, ea_METRIC_adjusted, "
+            "model, ...; with --format in the layout of timm's results tables."
+        ),
+    ] = None,
+    ascending: Annotated[bool, typer.Option("--ascending", help="With --sort: the smallest number first.")] = False,
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="Only this model; repeatable, as are the next three.")] = None,
+    region: Annotated[list[str] | None, typer.Option(help="Only this region.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help="Only this method.")] = None,
     level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
     cluster: Annotated[
         str | None, typer.Option(help="class or attr_NAME: intervals draw these anew in place of images.")
@@ -51,22 +67,43 @@ def show(
     """Show a run: explanation alignment with intervals, chance and denominators.
 
     Example: ealign show runs/mnist --by correct --metric iou_coverage
+
+    Example: ealign show runs/imagenet --sort ea_iou_coverage --format csv
     """
     import json
 
+    from explanation_alignment.cli.display.comparison import only
     from explanation_alignment.runs.reader import open_run
 
     opened = open_run(run)
     if provenance:
-        typer.echo(json.dumps(opened.info, indent=2, ensure_ascii=False))
+        if format is Format.json:
+            typer.echo(json.dumps(opened.info, indent=2, ensure_ascii=False))
+        elif format is Format.table:
+            from explanation_alignment.cli.display.provenance import print_provenance
+
+            print_provenance(opened)
+        else:
+            raise UsageError(f"--provenance is for people or --format json, got {format.value}")
         return
     tables, groups = _read_by(by or ["model"])
+    chosen = {"model": model, "region": region, "dataset": dataset, "method": method}
+    if ascending and sort is None:
+        raise UsageError("--ascending says how to sort; name the column: --sort top1 --ascending")
+    if sort is not None:
+        if tables != "model" or groups or ranking or right_reason is not None:
+            raise UsageError(
+                "--sort ranks models: it goes with no other --by, and not with --ranking or --right-reason"
+            )
+        _leaderboard(opened, sort, ascending, metric, chosen, level, cluster, pool_seeds, format)
+        return
     if right_reason is not None and (ranking or pool_seeds):
         raise UsageError("--right-reason goes with neither --ranking nor --pool-seeds; ask for them one at a time")
     if right_reason is not None:
-        table = _right_reason(opened.scan_scores(), right_reason, metric, groups, level, cluster)
+        table = only(_right_reason(opened.scan_scores(), right_reason, metric, groups, level, cluster), chosen)
     else:
         table = opened.summary(by=groups, level=level, cluster=cluster, pool_seeds=pool_seeds, metrics=metric)
+        table = only(table, chosen)
         if ranking:
             from explanation_alignment.statistics.ranking import ranking_stability
 
@@ -74,9 +111,11 @@ def show(
     if format is not Format.table:
         print_for_machines(table, format)
         return
+    from explanation_alignment.cli.display.failures import print_failures
     from explanation_alignment.cli.display.results import (
         print_ranking,
         print_right_reason,
+        print_samples,
         print_summary,
         print_unfinished,
     )
@@ -87,7 +126,47 @@ def show(
         print_ranking(table)
     else:
         print_summary(table, tables, level=level)
+        if cluster is None and not pool_seeds:
+            print_samples(opened)
     print_unfinished(opened)
+    print_failures(opened.failures)
+
+
+def _leaderboard(
+    run: Run,
+    sort: str,
+    ascending: bool,
+    metrics: list[str] | None,
+    chosen: Mapping[str, list[str] | None],
+    level: float,
+    cluster: str | None,
+    pool_seeds: bool,
+    format: Format,
+) -> None:
+    """The run's models in one table, in the order asked for."""
+    from explanation_alignment.cli.display.leaderboard import export_leaderboard, print_leaderboard
+    from explanation_alignment.cli.display.results import print_unfinished
+    from explanation_alignment.statistics.leaderboards import leaderboard
+
+    table = leaderboard(
+        run,
+        sort=sort,
+        ascending=ascending,
+        metrics=metrics,
+        models=chosen["model"],
+        datasets=chosen["dataset"],
+        methods=chosen["method"],
+        regions=chosen["region"],
+        level=level,
+        cluster=cluster,
+        pool_seeds=pool_seeds,
+        all_keys=format is Format.table,
+    )
+    if format is not Format.table:
+        export_leaderboard(table, format)
+        return
+    print_leaderboard(table, sort, ascending=ascending, level=level)
+    print_unfinished(run)
 
 
 def _read_by(by: list[str]) -> tuple[str, list[str]]:

@@ -7,13 +7,14 @@ import json
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from numbers import Integral
 from typing import Final
 
 from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.sample import AnnotatedDataset, AttributeValue, Sample, SampleBatch
 
-__all__ = ["IndexedDataset", "Subset", "draw_balanced", "draw_order", "labels_of"]
+__all__ = ["IndexedDataset", "Subset", "draw_balanced", "draw_order", "labels_of", "positives_of", "read_for"]
 
 #: Groups too small for a draw that a message names.
 _TOLD: Final = 5
@@ -68,6 +69,10 @@ class IndexedDataset(ABC):
         """Class index of every sample, None where it has none."""
         return self._labels
 
+    def positives(self) -> Sequence[Sequence[int]]:
+        """Every class each sample shows, ascending; its label alone unless the dataset knows more."""
+        return [() if label is None else (label,) for label in self._labels]
+
     def attributes(self) -> Mapping[str, Sequence[AttributeValue]]:
         """Attribute name -> a value for every sample, read without decoding an image."""
         return self._attributes
@@ -79,6 +84,10 @@ class IndexedDataset(ABC):
         if not -len(self) <= index < len(self):
             raise IndexError(f"{self.name} has {len(self)} samples, no place {index}")
         return self._read(index % len(self))
+
+    def read_for(self, index: int, label: int) -> Sample:
+        """A sample as it is annotated for one of the classes it shows, with that class as its label."""
+        return replace(self[index], label=label)
 
     @abstractmethod
     def _read(self, index: int) -> Sample:
@@ -133,6 +142,15 @@ class Subset(IndexedDataset):
     def _read(self, index: int) -> Sample:
         return self._dataset[self._places[index]]
 
+    def positives(self) -> Sequence[Sequence[int]]:
+        """Every class each sample shows, as the whole dataset knows it."""
+        shown = positives_of(self._dataset)
+        return [shown[place] for place in self._places]
+
+    def read_for(self, index: int, label: int) -> Sample:
+        """A sample as the whole dataset has it annotated for one of its classes."""
+        return read_for(self._dataset, self._places[index], label)
+
     def _read_batch(self, indices: Sequence[int]) -> SampleBatch:
         batch: SampleBatch = self._dataset.read_batch([self._places[index] for index in indices])  # type: ignore[attr-defined]
         return batch
@@ -152,6 +170,19 @@ def _label_of(dataset: AnnotatedDataset, place: int) -> int | None:
         return dataset[place].label
     except Exception:  # whatever a damaged image raises
         return None
+
+
+def positives_of(dataset: AnnotatedDataset) -> Sequence[Sequence[int]]:
+    """Every class each sample shows: what the dataset's ``positives()`` says, else the label alone."""
+    known = getattr(dataset, "positives", None)
+    return known() if callable(known) else [() if label is None else (label,) for label in labels_of(dataset)]
+
+
+def read_for(dataset: AnnotatedDataset, index: int, label: int) -> Sample:
+    """A sample as the dataset's ``read_for`` has it annotated for one of its classes, else as it is."""
+    known = getattr(dataset, "read_for", None)
+    sample: Sample = known(index, label) if callable(known) else replace(dataset[index], label=label)
+    return sample
 
 
 def draw_balanced(

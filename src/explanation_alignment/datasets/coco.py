@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -222,7 +223,19 @@ class Coco(IndexedDataset):
             ]
         return found
 
+    def positives(self) -> Sequence[Sequence[int]]:
+        """The categories of each image's instances that are no crowd."""
+        kinds = [np.unique(self._category[a:b][~self._crowd[a:b]]) for a, b in itertools.pairwise(self._first)]
+        return [tuple(found.tolist()) for found in kinds]
+
+    def read_for(self, index: int, label: int) -> Sample:
+        """An image with its instances of one category as ``object`` (of all with ``objects=all``)."""
+        return self._read_as(index, label)
+
     def _read(self, index: int) -> Sample:
+        return self._read_as(index, self.labels()[index])
+
+    def _read_as(self, index: int, label: int | None) -> Sample:
         file = self._files[index]
         image = open_image(inside(self._folder, file))
         width, height = self._sizes[index]
@@ -233,7 +246,6 @@ class Coco(IndexedDataset):
         places = np.arange(self._first[index], self._first[index + 1])
         if not self._keep_crowd:
             places = places[~self._crowd[places]]
-        label = self.labels()[index]
         own = places if self._objects == "all" else places[self._category[places] == (-1 if label is None else label)]
         annotations: dict[str, Annotation | None] = {}
         for region in self.regions:

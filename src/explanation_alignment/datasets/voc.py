@@ -6,7 +6,7 @@ Source: Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge" (I
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -174,32 +174,52 @@ class VOC(IndexedDataset):
         self._kept: dict[str, NDArray[np.bool_]] = {
             name: counted & (classes == VOC_CLASSES.index(name)) for name in self._class_regions
         }
-        own = np.array([-1 if label is None else label for label in labels], dtype=np.int64)[index.owners()]
-        self._kept["object"] = counted & (classes == own) & (own >= 0) if self._own else counted
+        self._counted, self._classes = counted, classes
+        self._kept["object"] = counted & self._of_class(labels) if self._own else counted
+
+    def _of_class(self, labels: Sequence[int | None]) -> NDArray[np.bool_]:
+        """(M,) which objects are of their sample's class, given one a sample."""
+        own = np.array([-1 if label is None else label for label in labels], dtype=np.int64)[self._index.owners()]
+        of_class: NDArray[np.bool_] = (self._classes == own) & (own >= 0)
+        return of_class
+
+    def positives(self) -> Sequence[Sequence[int]]:
+        """The classes of each image's objects that are not difficult."""
+        columns = [self._attributes[f"has_{name}"] for name in VOC_CLASSES]
+        return [tuple(at for at, there in enumerate(row) if there) for row in zip(*columns, strict=True)]
+
+    def read_for(self, index: int, label: int) -> Sample:
+        """An image with its objects of one class as the evidence (all objects with ``objects=all``)."""
+        if not self._own:
+            return super().read_for(index, label)
+        of_class = self._counted & (self._classes == label)
+        return self._read_as(index, label, {**self._kept, "object": of_class})
 
     def _read(self, index: int) -> Sample:
+        return self._read_as(index, self._labels[index], self._kept)
+
+    def _read_as(self, index: int, label: int | None, kept: Mapping[str, NDArray[np.bool_]]) -> Sample:
         file = self._files[index]
         if file is None:
             raise DatasetError(f"{self._ids[index]}: no such image in {self._root.name}/JPEGImages")
         image = open_image(inside(self._root / "JPEGImages", file))
         annotations: dict[str, Annotation | None] = {
-            region: self._boxes.on_image(index, image.width, image.height, kept) for region, kept in self._kept.items()
+            region: self._boxes.on_image(index, image.width, image.height, objects) for region, objects in kept.items()
         }
         if self._masks is not None:
-            annotations["object_mask"] = self._mask(index, image.width, image.height)
+            annotations["object_mask"] = self._mask(index, label, image.width, image.height)
         return Sample(
             id=self._ids[index],
             image=image,
-            label=self._labels[index],
+            label=label,
             annotations=annotations,
             attributes={name: values[index] for name, values in self._attributes.items()},
         )
 
-    def _mask(self, index: int, width: int, height: int) -> Mask | None:
+    def _mask(self, index: int, label: int | None, width: int, height: int) -> Mask | None:
         assert self._masks is not None
         files, folder, wanted = self._masks, "SegmentationObject", None
         if self._class_masks is not None:
-            label = self._labels[index]
             files, folder, wanted = self._class_masks, "SegmentationClass", -1 if label is None else label + 1
         file = files[index]
         if file is None:

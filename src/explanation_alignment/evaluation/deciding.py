@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +54,9 @@ class Decider:
         target: the explained class, as asked.
         seed: decides partners and places of interventions.
         labels: of the whole dataset; None unless the evaluation intervenes.
+        accepted: for every sample of the dataset the classes of which any is a correct prediction; None where it is the
+            label alone.
+        keep: called with every batch and what its pass gave.
     """
 
     classifier: Classifier
@@ -64,17 +67,25 @@ class Decider:
     target: str
     seed: int
     labels: Sequence[int | None] | None
+    accepted: Sequence[Sequence[int]] | None = None
+    keep: Callable[[Batch, PassResult], None] | None = None
 
     def scored(self, places: Sequence[int]) -> Iterator[Scored]:
         """One scored batch after another for samples at these places of the dataset."""
         batches = self.reading.batches(places, self.classifier)
         if self.labels is None:
             for batch in batches:
-                yield self._score(batch, self.explain(batch), None)
+                yield self._score(batch, self._kept(batch), None)
             return
         others = partners(self.reading.ids, self.labels, places, self.seed)
         for batch, partner in zip(batches, self.reading.batches(others, self.classifier), strict=True):
-            yield self._score(batch, self.explain(batch), partner)
+            yield self._score(batch, self._kept(batch), partner)
+
+    def _kept(self, batch: Batch) -> PassResult:
+        result = self.explain(batch)
+        if self.keep is not None:
+            self.keep(batch, result)
+        return result
 
     def explain(self, batch: Batch) -> PassResult:
         """The predictions and maps of a batch.

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from explanation_alignment.classifiers.classifier import Classifier
+from explanation_alignment.datasets.base import labels_of
 from explanation_alignment.errors import UsageError, first_line
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.saliency.base import Method, MethodRequest, Output
@@ -69,8 +70,17 @@ def describe_method(request: MethodRequest, explainer: Explainer) -> dict[str, A
     }
 
 
-def dataset_record(dataset: AnnotatedDataset) -> dict[str, Any]:
-    """A dataset as run.json records it."""
+def dataset_record(dataset: AnnotatedDataset, *, count_classes: bool = False) -> dict[str, Any]:
+    """A dataset as run.json records it.
+
+    Args:
+        dataset: any.
+        count_classes: also count the samples of each class where that takes reading them: what a class-balanced
+            sample stands for.
+    """
+    counts = None
+    if count_classes or callable(getattr(dataset, "labels", None)):
+        counts = collections.Counter(labels_of(dataset))
     return {
         "fingerprint": dataset.fingerprint,
         "samples": len(dataset),
@@ -78,7 +88,13 @@ def dataset_record(dataset: AnnotatedDataset) -> dict[str, Any]:
         "regions": list(dataset.regions),
         "evidence": list(dataset.evidence),
         "toy": is_toy(dataset),
+        # without a label last
+        **({} if counts is None else {"class_counts": [counts[at] for at in [*range(_classes(counts)), None]]}),
     }
+
+
+def _classes(counts: Mapping[int | None, int]) -> int:
+    return 1 + max((label for label in counts if label is not None), default=-1)
 
 
 def question_of(
@@ -109,6 +125,7 @@ def question_of(
         "metrics": list(metrics),
         "numerics_version": NUMERICS_VERSION,
         **({"intervene": True} if intervene else {}),
+        **({"precision": classifier.precision} if classifier.precision != "fp32" else {}),
     }
 
 
@@ -132,4 +149,5 @@ def model_row(classifier: Classifier, methods: Sequence[Mapping[str, Any]], seed
         "interpolation": geometry.interpolation,
         "fit": geometry.fit,
         "layer": ", ".join(layers) or None,
+        "notes": "; ".join(classifier.notes) or None,
     }

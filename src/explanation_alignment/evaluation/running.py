@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
+from explanation_alignment.batches import reads_whole_batches
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.datasets.base import labels_of
+from explanation_alignment.datasets.positives import PositiveLabels
+from explanation_alignment.decoded import DecodedCache, DecodedImages
 from explanation_alignment.errors import UsageError
 from explanation_alignment.evaluation import units
 from explanation_alignment.evaluation.deciding import Decider
-from explanation_alignment.evaluation.pictures import pictures
+from explanation_alignment.evaluation.pictures import MapStore, pictures, worth_keeping
 from explanation_alignment.evaluation.question import (
     attribute_column,
     dataset_record,
@@ -25,8 +29,10 @@ from explanation_alignment.evaluation.question import (
     question_of,
 )
 from explanation_alignment.evaluation.reading import Reading
+from explanation_alignment.interventions import partners
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
-from explanation_alignment.runs.examples import choose_examples, trim_examples, write_examples
+from explanation_alignment.progress import Bars
+from explanation_alignment.runs.examples import choose_examples, examples_each, trim_examples, write_examples
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.saliency.base import Method, Output
@@ -59,7 +65,8 @@ def evaluate(
     max_errors: float = 0.1,
     intervene: bool = False,
     experiment: Mapping[str, Any] | None = None,
-    progress: bool = True,
+    progress: bool | Bars = True,
+    cache: DecodedCache | str | Path | None = None,
 ) -> Run:
     """Explain and score a classifier's decisions on an annotated dataset, into a run folder.
 
@@ -73,7 +80,9 @@ def evaluate(
             ``"gradcam(layer=last_conv, binarize=threshold:0.4)"``, ``"file:PATH.py:FUNCTION"``, or functions
             (classifier, images, targets) -> maps (B, H, W).
         out: the run folder, made if it is not there.
-        target: the explained class: ``"predicted"``, ``"label"``, or a class index as text.
+        target: the explained class: ``"predicted"``, ``"label"``, a class index as text, or ``"positives"``: every
+            class the image shows, each a decision (:class:`~explanation_alignment.datasets.positives.PositiveLabels`);
+            a prediction of any of them is correct.
         output: what is differentiated: the class's ``"logit"`` or its ``"log_prob"`` (log-softmax).
         metrics: alignment metrics, a column each.
         batch_size: decisions explained at once. Changes speed and memory, not the question asked.
@@ -87,7 +96,9 @@ def evaluate(
             elsewhere as a control, and record whether the prediction changed: two more forward passes a region. It
             is what lets :func:`~explanation_alignment.reliance` confirm a shortcut.
         experiment: name and settings of the experiment the run belongs to.
-        progress: show a progress bar, if stderr is a terminal.
+        progress: show a progress bar, if stderr is a terminal; or where to show it.
+        cache: keep decoded images in this folder, for further classifiers that take them the same way; changes no
+            number. :func:`~explanation_alignment.evaluate_models` does so by itself.
 
     Returns:
         The run. Whether all of it is there, ``run.unfinished`` tells.
@@ -103,11 +114,18 @@ def evaluate(
     names = [get_metric(name).name for name in metrics]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"metrics: expected one or more different ones, got {', '.join(metrics) or 'none'}")
+    accepted = None
+    if target == "positives":
+        if intervene:
+            raise UsageError("intervene: content is exchanged between images of different labels; not with positives")
+        dataset = PositiveLabels(dataset)
+        accepted = dataset.accepted()
+    explained = "label" if target == "positives" else target
     ids = dataset.ids()
     order = sample_order(dataset, ids, sample, seed)
     if not dataset.regions:
         raise UsageError(f"{dataset.name} has no annotated regions, so there is nothing to align with")
-    first = Explainer(classifier, requests, output=output, target=target, chunk=chunk)
+    first = Explainer(classifier, requests, output=output, target=explained, chunk=chunk)
     with first:
         described = [describe_method(request, first) for request in requests]
     writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))
@@ -119,24 +137,53 @@ def evaluate(
         "samples": len(order),
     }
     evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
-    writer.record_dataset(dataset.name, dataset_record(dataset))
+    writer.record_dataset(dataset.name, dataset_record(dataset, count_classes=sample is not None))
     writer.record_model(model_row(classifier, described, seed))
     attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
     strengths = any(get_metric(name).needs == "heatmap" for name in names)
-    reading = Reading(dataset, ids, attributes, batch_size, workers, strengths)
     labels = labels_of(dataset) if intervene else None
+    read = order if labels is None else list({*order, *partners(ids, labels, order, seed)})
+    decoded = _decoded(cache, dataset, ids, classifier, read, strengths)
+    reading = Reading(dataset, ids, attributes, batch_size, workers, strengths, decoded)
     for evaluation in evaluations:
         held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
         wanted = [request for request in requests if (request.canonical, request.binarization) in held]
-        other = Explainer(classifier, wanted, output=output, target=target, chunk=chunk)
+        other = Explainer(classifier, wanted, output=output, target=explained, chunk=chunk)
         with first if wanted == requests else other as explainer:  # the first one knows its layers
-            decider = Decider(classifier, reading, explainer, wanted, names, target, seed, labels)
+            decider = Decider(classifier, reading, explainer, wanted, names, target, seed, labels, accepted)
+            store = MapStore(decider)
+            if worth_keeping(decider, len(order), _examples_wanted(writer)):
+                decider = replace(decider, keep=store.add)
             if units.work(decider, evaluation, order, shard, max_errors, progress):
-                _finish(decider, writer, evaluation)
+                _finish(decider, writer, evaluation, store)
     return open_run(out)
 
 
-def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter) -> None:
+def _decoded(
+    cache: DecodedCache | str | Path | None,
+    dataset: AnnotatedDataset,
+    ids: Sequence[str],
+    classifier: Classifier,
+    wanted: Sequence[int],
+    strengths: bool,
+) -> DecodedImages | None:
+    """The decoded images of the samples wanted; None for none, and where keeping them is of no use."""
+    if cache is None or reads_whole_batches(dataset, classifier.preprocessing, wanted[:1]):
+        return None
+    cache = cache if isinstance(cache, DecodedCache) else DecodedCache(cache)
+    if strengths:
+        cache.tell("decoded images are not kept: a metric takes real-valued annotations, and these are not kept")
+        return None
+    return cache.images(dataset, ids, classifier.preprocessing, wanted)
+
+
+def _examples_wanted(writer: RunWriter) -> int:
+    """How many examples each evaluation of a run may keep."""
+    with writer.updating() as info:
+        return examples_each(len(info["evaluations"]))
+
+
+def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter, store: MapStore) -> None:
     """Count the rows, keep examples, record the end."""
     parts = sorted(evaluation.folder.glob("unit-*.parquet"))
     rows = pl.read_parquet(parts)
@@ -144,9 +191,10 @@ def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter) -
     folder = writer.path / "examples" / evaluation.slug
     if not folder.is_dir() and evaluation.record["finished"] is None:
         dataset = decider.reading.dataset
-        chosen = choose_examples(rows, decider.metrics[0], [*dataset.evidence, *dataset.regions][0])
+        region = [*dataset.evidence, *dataset.regions][0]
+        chosen = choose_examples(rows, decider.metrics[0], region, _examples_wanted(writer))
         place_of = {name: place for place, name in enumerate(decider.reading.ids)}
-        write_examples(folder, pictures(decider, [place_of[name] for name in chosen]), rows)
+        write_examples(folder, pictures(decider, [place_of[name] for name in chosen], store), rows)
     evaluation.finish(counts)
     with writer.updating() as info:
         trim_examples(writer.path / "examples", list(info["evaluations"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import torch
 
@@ -19,10 +20,16 @@ def tabulate(decider: Decider, places: Sequence[int], scored: Sequence[Scored]) 
     prediction, rank = torch.cat([part.decisions for part in scored], dim=1).cpu().numpy()
     areas = torch.cat([part.areas for part in scored], dim=3).cpu().numpy()
     flips = torch.cat([part.flips for part in scored], dim=2).cpu().numpy()
+    label = torch.cat([part.labels for part in scored]).numpy()
+    correct = prediction == label
+    if decider.accepted is not None:
+        accepted = [decider.accepted[place] for place in places]
+        correct = np.array([one in classes for one, classes in zip(prediction.tolist(), accepted, strict=True)])
     unit = ScoredUnit(
         ids=[name for part in scored for name in part.ids],
         messages=[part.errors.get(at) for part in scored for at in range(len(part.ids))],
-        label=torch.cat([part.labels for part in scored]).numpy(),
+        label=label,
+        correct=correct,
         prediction=prediction,
         label_rank=rank,
         confidence=torch.cat([part.confidence for part in scored]).cpu().numpy(),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from explanation_alignment.errors import RunError, UsageError
 from explanation_alignment.evaluation.deciding import Decider
 from explanation_alignment.evaluation.tabulating import tabulate
-from explanation_alignment.progress import progress_bars
+from explanation_alignment.progress import Bars, progress_bars
 from explanation_alignment.runs.writer import EvaluationWriter
 
-__all__ = ["UNIT_SIZE", "work"]
+__all__ = ["UNIT_SIZE", "cut", "in_shard", "work"]
 
 #: Samples a work unit has: what a killed run loses at most, and the least a shard can take.
 UNIT_SIZE: Final = 1024
@@ -23,22 +24,22 @@ def work(
     order: Sequence[int],
     shard: str | None,
     max_errors: float,
-    progress: bool,
+    progress: bool | Bars,
 ) -> bool:
     """Write the units that are missing; whether all of the evaluation's are there then."""
-    size = evaluation.record["details"]["unit_size"]
-    units = {number: order[start : start + size] for number, start in enumerate(range(0, len(order), size))}
+    units = cut(order, evaluation.record["details"]["unit_size"])
     rows_each = len(decider.requests) * len(decider.reading.dataset.regions)
     owed = {number: len(places) * rows_each for number, places in units.items()}
     missing = evaluation.missing(owed)
     errors: list[str] = []
     limit = max_errors * len(order) if max_errors < 1 else max_errors
-    with progress_bars(enabled=progress and bool(missing)) as bars:
+    shown = progress_bars(enabled=progress and bool(missing)) if isinstance(progress, bool) else nullcontext(progress)
+    with shown as bars:
         dataset = decider.reading.dataset.name
         name = f"{decider.classifier.name} on {dataset}"
         bar = bars.add_task(name, total=len(order), completed=len(order) - sum(len(units[u]) for u in missing), note="")
         for number in missing:
-            if not _in_shard(number, shard):
+            if not in_shard(number, shard):
                 continue
             scored, unread = [], 0
             for part in decider.scored(units[number]):
@@ -57,7 +58,17 @@ def work(
     return not evaluation.missing(owed)
 
 
-def _in_shard(unit: int, shard: str | None) -> bool:
+def cut(order: Sequence[int], size: int) -> dict[int, Sequence[int]]:
+    """Unit -> its places, in the sample order."""
+    return {number: order[start : start + size] for number, start in enumerate(range(0, len(order), size))}
+
+
+def in_shard(unit: int, shard: str | None) -> bool:
+    """Whether a unit belongs to a shard, such as ``"2/8"``; to None all do.
+
+    Raises:
+        UsageError: the shard cannot be read.
+    """
     if shard is None:
         return True
     part, slash, parts = shard.partition("/")

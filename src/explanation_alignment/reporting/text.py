@@ -52,9 +52,14 @@ def to_markdown(table: pl.DataFrame) -> str:
     return "\n".join([lines[0], f"| {' | '.join(rule)} |", *lines[1:]])
 
 
+def escape_latex(text: str) -> str:
+    """The text as LaTeX prints it, whatever marks it holds."""
+    return text.translate(_LATEX)
+
+
 def to_latex(table: pl.DataFrame) -> str:
     """The whole table as a ``tabular`` with booktabs rules, floats to four places."""
-    rows = [" & ".join(cell.translate(_LATEX) for cell in row) + r" \\" for row in _cells(table)]
+    rows = [" & ".join(escape_latex(cell) for cell in row) + r" \\" for row in _cells(table)]
     columns = "".join("r" if kind.is_numeric() else "l" for kind in table.dtypes)
     return "\n".join(
         [

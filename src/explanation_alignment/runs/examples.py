@@ -23,7 +23,15 @@ from PIL import Image
 
 from explanation_alignment.runs.files import write_atomically
 
-__all__ = ["MAX_EXAMPLES", "Example", "choose_examples", "read_examples", "trim_examples", "write_examples"]
+__all__ = [
+    "MAX_EXAMPLES",
+    "Example",
+    "choose_examples",
+    "examples_each",
+    "read_examples",
+    "trim_examples",
+    "write_examples",
+]
 
 #: Decisions with pictures a run keeps at most.
 MAX_EXAMPLES: Final = 200
@@ -39,15 +47,21 @@ class Example:
         sample_id: which sample.
         image: (H, W, C) uint8.
         annotations: region -> (H, W) bool, or None where it has none.
-        saliency: method -> (H, W) float; binarization included in the key: (method, binarization).
+        saliency: method -> (H, W) float, or uint8 where it is scaled to its own range already; binarization included in
+            the key: (method, binarization).
         salient: (method, binarization, region) -> (H, W) bool.
     """
 
     sample_id: str
     image: NDArray[np.uint8]
     annotations: Mapping[str, NDArray[np.bool_] | None]
-    saliency: Mapping[tuple[str, str], NDArray[np.floating]]
+    saliency: Mapping[tuple[str, str], NDArray[np.floating] | NDArray[np.uint8]]
     salient: Mapping[tuple[str, str, str], NDArray[np.bool_]]
+
+
+def examples_each(evaluations: int) -> int:
+    """How many of ``MAX_EXAMPLES`` each of so many evaluations may keep: an equal share, at least one."""
+    return max(1, MAX_EXAMPLES // max(1, evaluations))
 
 
 def choose_examples(scores: pl.DataFrame, metric: str, region: str, n: int = MAX_EXAMPLES) -> list[str]:
@@ -136,7 +150,7 @@ def trim_examples(folder: Path, slugs: Sequence[str]) -> None:
         folder: ``examples`` of the run.
         slugs: its evaluations, oldest first; beyond ``MAX_EXAMPLES`` of them only the oldest keep one.
     """
-    share = max(1, MAX_EXAMPLES // max(1, len(slugs)))
+    share = examples_each(len(slugs))
     for number, slug in enumerate(slugs):
         place = folder / slug
         if not (place / "decisions.parquet").is_file():
@@ -155,8 +169,10 @@ def trim_examples(folder: Path, slugs: Sequence[str]) -> None:
         write_atomically(place / "decisions.parquet", kept.write_parquet)
 
 
-def _to_bytes(saliency: NDArray[np.floating]) -> NDArray[np.uint8]:
+def _to_bytes(saliency: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A map scaled to its own range; what is not finite, or constant, comes out as zeros."""
+    if saliency.dtype == np.uint8:
+        return saliency.astype(np.uint8, copy=False)
     values = np.nan_to_num(saliency.astype(np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     low, high = values.min(), values.max()
     if high <= low:

@@ -22,7 +22,7 @@ from explanation_alignment.runs.schema import FORMAT_VERSION, SUMMARY_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Run", "open_run"]
+__all__ = ["Run", "open_run", "read_kept_summary"]
 
 _Part = TypeVar("_Part")
 
@@ -72,6 +72,12 @@ class Run:
         return [slug for slug, item in self.evaluations.items() if item["finished"] is None]
 
     @property
+    def failures(self) -> Mapping[str, str]:
+        """Classifiers that could not be evaluated -> why, of the last time each was asked for."""
+        failures: Mapping[str, str] = self.info.get("failures", {})
+        return failures
+
+    @property
     def evidence(self) -> tuple[str, ...]:
         """Regions any of its datasets declares as evidence."""
         return tuple(sorted({region for item in self.info["datasets"].values() for region in item["evidence"]}))
@@ -98,11 +104,12 @@ class Run:
 
     def scores(self) -> pl.DataFrame:
         """All rows: one a decision, method and region."""
-        with self._reading():
+        with self.reading():
             return self.scan_scores().collect()
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
+        """What goes wrong in reading rows becomes a :class:`RunError`."""
         try:
             yield
         except (pl.exceptions.PolarsError, OSError) as error:
@@ -142,7 +149,7 @@ class Run:
         from explanation_alignment.statistics.tables import metric_columns
 
         parts = self._parts(pool_seeds)
-        with self._reading():
+        with self.reading():
             whole = self.scan_scores().collect_schema()
             known = metric_columns(whole.names())
             for metric in metrics or ():
@@ -159,7 +166,15 @@ class Run:
                 absent = [name for name in whole.names() if name not in own and name not in known]
                 rows = rows.with_columns(pl.lit(None, whole[name]).alias(name) for name in absent)
                 chosen = [name for name in metrics or known if name in own]
-                return summarise(rows, by=by, metrics=chosen, level=level, cluster=cluster, pool_seeds=pool_seeds)
+                return summarise(
+                    rows,
+                    by=by,
+                    metrics=chosen,
+                    level=level,
+                    cluster=cluster,
+                    pool_seeds=pool_seeds,
+                    populations=self.populations,
+                )
 
             return pl.concat(_each(summary_of, parts)).sort(*SUMMARY_SCHEMA.names()[:6], maintain_order=True)
 
@@ -180,6 +195,27 @@ class Run:
     @property
     def _targets(self) -> int:
         return len({item["question"]["target"] for item in self.evaluations.values()})
+
+    @property
+    def populations(self) -> dict[tuple[Any, ...], list[int]]:
+        """(model, seed, dataset, target) of class-balanced samples -> images of each class in the dataset, those
+        without a label last; what :func:`~explanation_alignment.statistics.summarise` needs to speak of all of them.
+        """
+        found = {}
+        for item in self.evaluations.values():
+            question = item["question"]
+            if (population := self._population(question)) is not None:
+                found[tuple(question[name] for name in ("model", "seed", "dataset", "target"))] = population
+        return found
+
+    def _population(self, question: Mapping[str, Any]) -> list[int] | None:
+        """How many images of each class an evaluation's sample was drawn from; None where it is no sample."""
+        dataset = self.info["datasets"].get(question["dataset"], {})
+        counts: list[int] | None = dataset.get("class_counts")
+        size = question.get("sample")
+        if size is None or counts is None or dataset["fingerprint"] != question["dataset_fingerprint"]:
+            return None
+        return counts if size < sum(counts) else None
 
     def models(self) -> pl.DataFrame:
         """One row a classifier: spec, weights digest, parameters, input size, crop, layer."""
@@ -203,17 +239,20 @@ class Run:
         from explanation_alignment.statistics.summary import summarise
 
         if self._targets > 1:
-            return summarise(self.scan_scores())  # which keeps targets apart by group; evaluations alone cannot
+            # which keeps targets apart by group; evaluations alone cannot
+            return summarise(self.scan_scores(), populations=self.populations)
         path = self.path / "summary.parquet"
-        stamps = {slug: self._stamp(slug) for slug in self.evaluations}
+        stamps = {slug: self.stamp(slug) for slug in self.evaluations}
         stamps = {slug: stamp for slug, stamp in stamps.items() if stamp}
-        kept, kept_stamps = _read_summary(path)
+        kept, kept_stamps = read_kept_summary(path)
         if kept_stamps == stamps and kept_stamps:
             return kept.select(SUMMARY_SCHEMA.names())
         current = [slug for slug, stamp in stamps.items() if kept_stamps.get(slug) == stamp]
         tables = [kept.filter(pl.col("slug").is_in(current))]
         tables += _each(
-            lambda slug: summarise(self.scan_scores([slug])).with_columns(slug=pl.lit(slug)),
+            lambda slug: summarise(self.scan_scores([slug]), populations=self.populations).with_columns(
+                slug=pl.lit(slug)
+            ),
             [slug for slug in stamps if slug not in current],
         )
         table = pl.concat(tables, how="vertical").sort(*SUMMARY_SCHEMA.names()[:7], maintain_order=True)
@@ -224,13 +263,15 @@ class Run:
             write_atomically(path, lambda place: table.write_parquet(place, metadata=content))
         return table.select(SUMMARY_SCHEMA.names())
 
-    def _stamp(self, slug: str) -> str:
-        """A digest of the parts an evaluation consists of; empty while it has none."""
+    def stamp(self, slug: str) -> str:
+        """A digest of an evaluation's parts and of what they are a sample of; empty while it has none."""
         parts = sorted((self.path / "scores" / slug).glob("unit-*.parquet"))
         sha = hashlib.sha256()
         for part in parts:
             with part.open("rb") as handle:
                 sha.update(part.name.encode() + hashlib.file_digest(handle, "sha256").digest())
+        if (population := self._population(self.evaluations[slug]["question"])) is not None:
+            sha.update(json.dumps(population).encode())
         return sha.hexdigest() if parts else ""
 
 
@@ -240,7 +281,7 @@ def _each(summary_of: Callable[[_Part], pl.DataFrame], parts: Sequence[_Part]) -
         return list(pool.map(summary_of, parts))
 
 
-def _read_summary(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
+def read_kept_summary(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     """The kept summary and the stamps of what it was made of; empty where there is none that this version made."""
     schema = pl.Schema(dict(SUMMARY_SCHEMA) | {"slug": pl.String()})
     try:

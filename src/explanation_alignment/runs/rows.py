@@ -26,6 +26,7 @@ class ScoredUnit:
         messages: N reasons why a sample could not be read, None where it could.
         label: (N,) int; negative for none.
         prediction: (N,) int, class index.
+        correct: (N,) bool, whether the prediction is right; not looked at where there is no label.
         label_rank: (N,) int, 1 is the top.
         confidence: (N,) float, the largest softmax value.
         annotation_status: (R, N) int, places in ``STATUSES``.
@@ -44,6 +45,7 @@ class ScoredUnit:
     messages: Sequence[str | None]
     label: NDArray[np.integer]
     prediction: NDArray[np.integer]
+    correct: NDArray[np.bool_]
     label_rank: NDArray[np.integer]
     confidence: NDArray[np.floating]
     annotation_status: NDArray[np.integer]
@@ -117,7 +119,7 @@ def score_rows(
         "prediction": by_sample(unit.prediction, pa.int32(), failed),
         "confidence": by_sample(unit.confidence, pa.float32(), failed),
         "label_rank": by_sample(unit.label_rank, pa.int32(), failed | unlabelled),
-        "correct": by_sample(unit.prediction == unit.label, pa.bool_(), failed | unlabelled),
+        "correct": by_sample(unit.correct, pa.bool_(), failed | unlabelled),
         "status": words(status, STATUSES),
         "message": text_by_sample(unit.messages),
     }

@@ -144,9 +144,12 @@ class RunWriter:
         return writers
 
     def record_dataset(self, name: str, description: Mapping[str, Any]) -> None:
-        """Record a dataset's class names, regions and the like under its name."""
+        """Record a dataset's class names, regions and the like under its name; counts once made of it are kept."""
         with self.updating() as info:
-            info["datasets"][name] = dict(description)
+            before = info["datasets"].get(name, {})
+            same = before.get("fingerprint") == description["fingerprint"]
+            kept = {key: value for key, value in before.items() if same and key == "class_counts"}
+            info["datasets"][name] = kept | dict(description)
 
     def record_model(self, row: Mapping[str, Any]) -> None:
         """Add a classifier's row to models.parquet, in the place of one with the same model and seed."""
@@ -180,6 +183,7 @@ _MODEL_TYPES = {
     "crop": pl.String,
     "interpolation": pl.String,
     "layer": pl.String,
+    "notes": pl.String,
 }
 
 

@@ -233,7 +233,8 @@ def check(
     if "*" not in named:
         scores = scores.filter(pl.col("model").cast(pl.String).is_in(sorted(named)))
     # accuracy needs some metric's rows to be counted by
-    summary = summarise(scores, by=by, metrics=used or metrics[:1], level=level)
+    populations = None if run is None else run.populations
+    summary = summarise(scores, by=by, metrics=used or metrics[:1], level=level, populations=populations)
     correct = _decisions(scores, [column for column in by if column not in _OF_ROWS])
     parts = [_check(claim, columns, summary, correct, evidence, confident, level) for claim in claims]
     return pl.concat(parts)

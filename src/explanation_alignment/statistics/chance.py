@@ -8,7 +8,7 @@ that null, but for the IoU of large maps, where the sum is replaced by its own T
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.special import gammaln
 from explanation_alignment.errors import UsageError
 from explanation_alignment.metrics.registry import Metric, get_metric
 
-__all__ = ["adjusted_for_chance", "ceiling_levels", "chance_levels", "expected_iou", "known_metric"]
+__all__ = ["adjusted_for_chance", "ceiling_levels", "chance_levels", "expected_iou", "known_metric", "levels_of"]
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -27,6 +27,8 @@ _Ints = NDArray[np.int64]
 _EXACT_SIGMA: Final = 10.0
 #: Cells of one block of the (triples, overlaps) table, so that memory stays near 10 MB.
 _BLOCK_CELLS: Final = 1 << 18
+#: Cells that are worked on at once within a block.
+_CACHED_CELLS: Final = 1 << 14
 
 
 def expected_iou(salient_area: ArrayLike, annotation_area: ArrayLike, pixels: ArrayLike) -> _Floats:
@@ -92,16 +94,25 @@ def _iou_summed(b: _Ints, g: _Ints, n: _Ints, mean: _Floats, variance: _Floats) 
         stop = min(order.size, start + max(1, _BLOCK_CELLS // int(width[order[start]])))
         block = order[start:stop]
         start = stop
-        x = first[block, None] + np.arange(int(width[block].max()))[None, :]
-        inside = x <= last[block, None]
-        x = np.minimum(x, last[block, None])
-        bb, gg, nn = b[block, None], g[block, None], n[block, None]
-        log_weight = -(
-            log_factorial[x] + log_factorial[gg - x] + log_factorial[bb - x] + log_factorial[nn - gg - bb + x]
-        )
-        weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True)) * inside
-        result[block] = (weight * (x / (bb + gg - x))).sum(axis=1) / weight.sum(axis=1)
+        steps = np.arange(int(width[block].max()))
+        # a few rows at a time, which stay in the processor's cache; each is summed as in the whole block
+        rows = max(1, _CACHED_CELLS // steps.size)
+        for part in range(0, block.size, rows):
+            chosen = block[part : part + rows]
+            result[chosen] = _summed(b[chosen], g[chosen], n[chosen], first[chosen], last[chosen], steps, log_factorial)
     return result
+
+
+def _summed(b: _Ints, g: _Ints, n: _Ints, first: _Ints, last: _Ints, steps: _Ints, log_factorial: _Floats) -> _Floats:
+    """The sum over overlaps from first to last, in as many steps as the widest row needs."""
+    x = first[:, None] + steps[None, :]
+    inside = x <= last[:, None]
+    x = np.minimum(x, last[:, None])
+    bb, gg, nn = b[:, None], g[:, None], n[:, None]
+    log_weight = -(log_factorial[x] + log_factorial[gg - x] + log_factorial[bb - x] + log_factorial[nn - gg - bb + x])
+    weight = np.exp(log_weight - log_weight.max(axis=1, keepdims=True)) * inside
+    ratio: _Floats = (weight * (x / (bb + gg - x))).sum(axis=1) / weight.sum(axis=1)
+    return ratio
 
 
 def _iou_series(b: _Ints, g: _Ints, n: _Ints, mean: _Floats, variance: _Floats) -> _Floats:
@@ -150,19 +161,38 @@ def known_metric(name: str) -> Metric | None:
         return None
 
 
-def _apply(level: _Level, b: ArrayLike, g: ArrayLike, n: ArrayLike, *, salient_needed: bool) -> _Floats:
-    """``level`` where its areas are known, NaN elsewhere."""
-    salient, annotated, pixels = np.broadcast_arrays(
-        np.asarray(b, np.float64), np.asarray(g, np.float64), np.asarray(n, np.float64)
-    )
-    result = np.full(salient.shape, np.nan)
-    known = np.isfinite(annotated) & np.isfinite(pixels)
-    if salient_needed:
-        known &= np.isfinite(salient)
-    areas = [np.where(np.isfinite(a[known]), a[known], 0).astype(np.int64) for a in (salient, annotated, pixels)]
-    _check_areas(*areas)
-    result[known] = level(*areas)
-    return result
+class _Areas:
+    """Areas of decisions as whole numbers, where they are known; what several levels need is made once."""
+
+    def __init__(self, b: ArrayLike, g: ArrayLike, n: ArrayLike) -> None:
+        self._areas = np.broadcast_arrays(
+            np.asarray(b, np.float64), np.asarray(g, np.float64), np.asarray(n, np.float64)
+        )
+        self.shape = self._areas[0].shape
+        self._made: dict[bool, tuple[NDArray[np.bool_], list[_Ints]]] = {}
+        self._applied: dict[_Level, _Floats] = {}
+
+    def of(self, level: _Level, *, salient_needed: bool) -> _Floats:
+        """``level`` where its areas are known, NaN elsewhere; not to be written to."""
+        if level not in self._applied:
+            known, areas = self._known(salient_needed)
+            result = np.full(self.shape, np.nan)
+            result[known] = level(*areas)
+            self._applied[level] = result
+        return self._applied[level]
+
+    def _known(self, salient_needed: bool) -> tuple[NDArray[np.bool_], list[_Ints]]:
+        if salient_needed not in self._made:
+            salient, annotated, pixels = self._areas
+            known = np.isfinite(annotated) & np.isfinite(pixels)
+            sure = np.isfinite(salient)
+            if salient_needed:
+                known &= sure
+            salient = salient[known] if salient_needed else np.where(sure, salient, 0)[known]
+            areas = [area.astype(np.int64) for area in (salient, annotated[known], pixels[known])]
+            _check_areas(*areas)
+            self._made[salient_needed] = known, areas
+        return self._made[salient_needed]
 
 
 def _check_areas(b: _Ints, g: _Ints, n: _Ints) -> None:
@@ -190,11 +220,14 @@ def chance_levels(metric: str, salient_area: ArrayLike, annotation_area: ArrayLi
     Raises:
         ValueError: an area is negative or larger than the map.
     """
+    return _chance_of(metric, _Areas(salient_area, annotation_area, pixels))
+
+
+def _chance_of(metric: str, areas: _Areas) -> _Floats:
     known = known_metric(metric)
     kind = None if known is None else known.chance
     level = _nowhere if kind is None else _CHANCE[kind]
-    salient_needed = kind in ("hypergeometric", "salient_share")
-    return _apply(level, salient_area, annotation_area, pixels, salient_needed=salient_needed)
+    return areas.of(level, salient_needed=kind in ("hypergeometric", "salient_share"))
 
 
 def ceiling_levels(metric: str, salient_area: ArrayLike, annotation_area: ArrayLike, pixels: ArrayLike) -> _Floats:
@@ -204,12 +237,29 @@ def ceiling_levels(metric: str, salient_area: ArrayLike, annotation_area: ArrayL
     the metric's maximum for the others that have a chance level. Arguments, result and errors as in
     :func:`chance_levels`.
     """
+    return _ceiling_of(metric, _Areas(salient_area, annotation_area, pixels))
+
+
+def _ceiling_of(metric: str, areas: _Areas) -> _Floats:
     known = known_metric(metric)
     if known is None or known.chance is None:
-        return _apply(_nowhere, salient_area, annotation_area, pixels, salient_needed=False)
+        return areas.of(_nowhere, salient_needed=False)
+    if known.base in _CEILING:
+        return areas.of(_CEILING[known.base], salient_needed=True)
     best = known.range[1]
-    level = _CEILING.get(known.base, lambda b, g, n: np.full(b.shape, best))
-    return _apply(level, salient_area, annotation_area, pixels, salient_needed=known.base in _CEILING)
+    return areas.of(lambda b, g, n: np.full(b.shape, best), salient_needed=False)
+
+
+def levels_of(
+    metrics: Sequence[str], salient_area: ArrayLike, annotation_area: ArrayLike, pixels: ArrayLike
+) -> dict[str, tuple[_Floats, _Floats]]:
+    """:func:`chance_levels` and :func:`ceiling_levels` of several metrics; what they share is computed once.
+
+    Returns:
+        Metric -> chance and ceiling; metrics of one kind may share an array.
+    """
+    areas = _Areas(salient_area, annotation_area, pixels)
+    return {metric: (_chance_of(metric, areas), _ceiling_of(metric, areas)) for metric in metrics}
 
 
 def _nowhere(b: _Ints, g: _Ints, n: _Ints) -> _Floats:

@@ -36,7 +36,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from explanation_alignment.errors import UsageError
 
-__all__ = ["Estimate", "MeanEstimator", "Scale", "resample_weights", "wilson_interval"]
+__all__ = ["Estimate", "MeanEstimator", "Moments", "Scale", "resample_weights", "wilson_interval"]
 
 _Floats = NDArray[np.float64]
 
@@ -71,7 +71,8 @@ class Estimate:
         high: upper bound, likewise.
         n: how many values are defined.
         n_undefined: how many are not.
-        method: ``"wilson"``, ``"effective wilson"``, ``"bca bootstrap"``, or ``"student"`` (unbounded, over seeds).
+        method: ``"wilson"``, ``"effective wilson"``, ``"bca bootstrap"``, or ``"student"`` (unbounded, over seeds or of
+            a sample).
         unreliable: whether the interval rests on too little to hold the true mean as often as it says. Any of these
             makes it so: fewer than 30 images with a value other than 0; fewer than 20 units; two seeds; of hits, fewer
             than 10 misses; of other bounded scores, a standard error above 19 % of the way from the mean to the nearer
@@ -298,15 +299,30 @@ class MeanEstimator:
         """
         columns = sums.shape[2]
         scales = [Scale()] * columns if scales is None else scales
-        moments = _moments(sums, counts)
+        informative = (sums != 0).any(axis=1).sum(axis=0) if nonzero is None else np.asarray(nonzero)
+        return self.estimate_moments(_moments(sums, counts), rows, scales, informative)
+
+    def estimate_moments(
+        self, moments: Moments, rows: ArrayLike, scales: Sequence[Scale], informative: NDArray[np.int64]
+    ) -> list[Estimate]:
+        """Mean and interval of every column from its moments, without resampling.
+
+        Args:
+            moments: of the columns.
+            rows: as in :meth:`estimate`.
+            scales: as in :meth:`estimate`.
+            informative: (columns,) how many images have a value other than 0.
+
+        Returns:
+            An :class:`Estimate` a column; Student's interval for an unbounded scale.
+        """
         low, high = self._bounded(moments, scales)
         free = np.flatnonzero([not scale.bounded for scale in scales] & (moments.units > 1))
         half = (moments.quantile(0.5 + self.level / 2) * np.sqrt(moments.variance))[free]
         low[free], high[free] = moments.mean[free] - half, moments.mean[free] + half
-        informative = (sums != 0).any(axis=1).sum(axis=0) if nonzero is None else np.asarray(nonzero)
         return _estimates(moments, low, high, rows, scales, informative, "student")
 
-    def _bounded(self, moments: _Moments, scales: Sequence[Scale]) -> tuple[_Floats, _Floats]:
+    def _bounded(self, moments: Moments, scales: Sequence[Scale]) -> tuple[_Floats, _Floats]:
         """Wilson intervals, on each bounded column's own scale, for the number of units its variance amounts to."""
         bottom = np.array([scale.low if scale.bounded else 0.0 for scale in scales])
         span = np.array([scale.high - scale.low if scale.bounded else np.nan for scale in scales])
@@ -336,8 +352,8 @@ class MeanEstimator:
 
 
 @dataclass(frozen=True, slots=True)
-class _Moments:
-    """What the sums of units amount to; every attribute is (columns,).
+class Moments:
+    """What the values of units amount to; every attribute is (columns,).
 
     Attributes:
         mean: float64, mean over the defined values; NaN where there is none.
@@ -348,7 +364,8 @@ class _Moments:
         added: float64, what seeds add to it.
         skewness: float64, of the mean.
         behind_variance: float64, how many units make up the variance: (sum r^2)^2 / sum r^4.
-        single: bool, whether no unit holds more than one value.
+        single: bool, whether no unit holds more than one value, and each counts as much.
+        freedom: float64, degrees of freedom of the units, where they are not one less than their number.
     """
 
     mean: _Floats
@@ -360,11 +377,12 @@ class _Moments:
     skewness: _Floats
     behind_variance: _Floats
     single: NDArray[np.bool_]
+    freedom: _Floats | None = None
 
     @property
     def degrees(self) -> _Floats:
         """Degrees of freedom of the units, at least 1; (columns,) float64."""
-        return np.maximum(self.units - 1, 1).astype(np.float64)
+        return np.maximum(self.units - 1, 1).astype(np.float64) if self.freedom is None else self.freedom
 
     def quantile(self, tail: float) -> _Floats:
         """The quantile for the mean: Student's for the units, or the two parts' own; (columns,) float64."""
@@ -374,7 +392,7 @@ class _Moments:
         return np.sqrt((1 - share) * of_units**2 + share * of_seeds**2)
 
 
-def _moments(sums: _Floats, counts: _Floats) -> _Moments:
+def _moments(sums: _Floats, counts: _Floats) -> Moments:
     """Moments of the ratio sum / count, linearised; arguments (units, seeds, columns)."""
     per_unit = counts.sum(axis=1)
     n, units = per_unit.sum(axis=0), (per_unit > 0).sum(axis=0)
@@ -390,7 +408,7 @@ def _moments(sums: _Floats, counts: _Floats) -> _Moments:
     added = _seed_part(sums - known * counts, n, units, seeds) if several else np.zeros(variance.shape)
     variance = variance + added
     third = _ratio((squares * of_unit).sum(axis=0), n**3, 0.0)
-    return _Moments(
+    return Moments(
         mean=mean,
         n=n,
         units=units,
@@ -427,7 +445,7 @@ def _ratio(above: _Floats, below: _Floats, otherwise: float) -> _Floats:
 
 
 def _estimates(
-    moments: _Moments,
+    moments: Moments,
     low: _Floats,
     high: _Floats,
     rows: ArrayLike,
@@ -451,7 +469,7 @@ def _estimates(
     ]
 
 
-def _unreliable(moments: _Moments, scales: Sequence[Scale], informative: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _unreliable(moments: Moments, scales: Sequence[Scale], informative: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Whether too little stands behind an interval, (columns,); the rule is that of :class:`Estimate`."""
     few: NDArray[np.bool_] = (informative < _FEW_VALUES) | (moments.units < _FEW_UNITS) | (moments.seeds == _TWO_SEEDS)
     hits = moments.single & [scale.binary for scale in scales]

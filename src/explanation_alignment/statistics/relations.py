@@ -23,7 +23,15 @@ from explanation_alignment.metrics.registry import get_metric
 from explanation_alignment.statistics.inputs import RunOrScores, as_run
 from explanation_alignment.statistics.tables import metric_columns
 
-__all__ = ["FEW_MODELS", "MIN_MODELS", "RELATION_SCHEMA", "model_table", "relate", "relation_sentence"]
+__all__ = [
+    "FEW_MODELS",
+    "MIN_MODELS",
+    "RELATION_SCHEMA",
+    "model_table",
+    "relate",
+    "relation_residuals",
+    "relation_sentence",
+]
 
 _Floats = NDArray[np.float64]
 
@@ -195,14 +203,63 @@ class _Settings:
     seed: int
 
 
-def _check_columns(models: pl.DataFrame, columns: Sequence[str], group: str | None) -> None:
+def relation_residuals(
+    models: pl.DataFrame,
+    *,
+    outcome: str = "accuracy",
+    predictor: str = "iou_coverage",
+    controls: Sequence[str] = (),
+    group: str | None = None,
+) -> pl.DataFrame:
+    """What the partial Spearman correlation of :func:`relate` correlates: an added-variable plot's points.
+
+    The ranks of outcome and predictor, less what least squares on the ranks of the controls and an indicator a group
+    explain of them. The Pearson correlation of the two columns is :func:`relate`'s coefficient (plain Spearman's where
+    nothing is held fixed).
+
+    Args:
+        models: a row a model, of one dataset, method, binarization and region, with a column ``model``.
+        outcome: as in :func:`relate`; so are the others.
+        predictor: a column of numbers.
+        controls: columns of numbers held fixed.
+        group: a column of words held fixed.
+
+    Returns:
+        ``model``, ``outcome`` and ``predictor`` (float64, in ranks: models further up than the controls let expect are
+        positive), in the order of the table without the models that lack a value.
+
+    Raises:
+        UnknownNameError: there is no such column.
+        UsageError: a column of words or one given twice; several rows a model.
+    """
+    columns = [outcome, predictor, *controls]
+    _check_columns(models, ["model"], None, numbers=False)
+    _check_columns(models, columns, group)
+    if models["model"].is_duplicated().any():
+        raise UsageError("a model has several rows: keep those of one dataset, method, binarization and region")
+    whole = _whole(models, columns, group)
+    if whole.is_empty():
+        return pl.DataFrame(schema={"model": pl.String, "outcome": pl.Float64, "predictor": pl.Float64})
+    relation = _Relation(whole.select(columns).to_numpy(), _indicators(whole, group), _ranked)
+    left = relation.residuals()
+    return pl.DataFrame({"model": whole["model"].cast(pl.String), "outcome": left[:, 0], "predictor": left[:, 1]})
+
+
+def _whole(cell: pl.DataFrame, columns: Sequence[str], group: str | None) -> pl.DataFrame:
+    """The models that lack nothing."""
+    return cell.with_columns(pl.col(columns).cast(pl.Float64).fill_nan(None)).drop_nulls(
+        [*columns, *([group] if group else [])]
+    )
+
+
+def _check_columns(models: pl.DataFrame, columns: Sequence[str], group: str | None, *, numbers: bool = True) -> None:
     every = [*columns, *([group] if group else [])]
     for name in every:
         if name not in models.columns:
             raise UnknownNameError("column of the table of models", name, models.columns)
     if len(set(every)) < len(every):
         raise UsageError(f"each column has one part to play; got {', '.join(every)}")
-    for name in columns:
+    for name in columns if numbers else ():
         if not models.schema[name].is_numeric():
             hint = "; words can only be held fixed, as the group" if models.schema[name] == pl.String else ""
             raise UsageError(f"column {name!r} holds no numbers{hint}")
@@ -213,9 +270,7 @@ def _relations(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The statistics of one table: name and columns."""
     columns = [outcome, predictor, *controls]
-    whole = cell.with_columns(pl.col(columns).cast(pl.Float64).fill_nan(None)).drop_nulls(
-        [*columns, *([group] if group else [])]
-    )
+    whole = _whole(cell, columns, group)
     dropped = cell.height - whole.height
     names = whole["model"].cast(pl.String).to_list() if "model" in whole.columns else None
     names = names or [f"row {i}" for i in range(whole.height)]
@@ -270,6 +325,11 @@ class _Relation:
         with np.errstate(divide="ignore", invalid="ignore"):
             result: _Floats = np.clip(product / (norms[:, 0] * norms[:, 1]), -1, 1)
         return result
+
+    def residuals(self) -> _Floats:
+        """(models, 2) outcome and predictor less what the rest of the columns explain."""
+        left: _Floats = self._residuals(np.arange(len(self.values))[None])[0]
+        return left
 
     def _residuals(self, chosen: NDArray[np.int64]) -> _Floats:
         """(samples, models, 2): outcome and predictor less what the rest of the columns explain; 0 where nothing is."""
@@ -389,7 +449,7 @@ def relation_sentence(row: dict[str, Any]) -> str:
     numbers = f"{row['statistic']} {_signed(row['coefficient'])}"
     if low is not None:
         numbers += f", {_signed(low)} to {_signed(high)}"
-    numbers += f", permutation p {row['p_value']:.3f}"
+    numbers += ", permutation p " + ("< 0.001" if row["p_value"] < 0.001 else f"{row['p_value']:.3f}")
     rests = (
         f"; without {row['influential_model']} it is {_signed(row['without_it'])}" if row["influential_model"] else ""
     )

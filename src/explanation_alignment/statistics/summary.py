@@ -10,8 +10,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from explanation_alignment.runs.schema import SUMMARY_SCHEMA
-from explanation_alignment.statistics.chance import adjusted_for_chance, ceiling_levels, chance_levels, known_metric
+from explanation_alignment.statistics.chance import adjusted_for_chance, known_metric, levels_of
 from explanation_alignment.statistics.intervals import Estimate, MeanEstimator, Scale
+from explanation_alignment.statistics.stratified import Design, Populations, design_of, estimate_sampled
 from explanation_alignment.statistics.tables import (
     ANNOTATION_SIZE,
     CELL,
@@ -19,6 +20,7 @@ from explanation_alignment.statistics.tables import (
     areas_of,
     cells_of,
     cluster_column,
+    coded,
     estimate_cells,
     group_columns,
     group_label,
@@ -52,6 +54,7 @@ def summarise(
     seed: int = 0,
     cluster: str | None = None,
     pool_seeds: bool = False,
+    populations: Populations | None = None,
 ) -> pl.DataFrame:
     """Explanation alignment: the mean of each metric over decisions, with interval, chance level and denominator.
 
@@ -89,6 +92,10 @@ def summarise(
         pool_seeds: one row for all seeds of a model, ``seed`` null, whose interval adds how far seeds lie apart
             (:meth:`~explanation_alignment.statistics.intervals.MeanEstimator.estimate_crossed`), in place of the rows
             of each seed.
+        populations: (model, seed, dataset, target) of class-balanced samples -> how many images of each class the
+            dataset has, those without a label last: means, accuracy, chance levels and intervals are then for the whole
+            dataset (:mod:`~explanation_alignment.statistics.stratified`). Left aside with ``cluster`` and
+            ``pool_seeds``, whose intervals are for other images than the dataset's.
 
     Returns:
         A table with exactly the columns and types of ``SUMMARY_SCHEMA``, sorted by its first columns; metrics in the
@@ -115,14 +122,17 @@ def summarise(
     groups = group_columns(by, names, sizes=True)
     clusters = cluster_column(cluster, names)
     centre = [_CENTRE] if _CENTRE in names else []
-    table = ScoreTable(scores, metrics=metrics, extra=[*groups, *([clusters] if clusters else []), *centre])
+    sampled = bool(populations) and not clusters and not pool_seeds and "label" in names
+    extra = [*groups, *([clusters] if clusters else []), *centre, *(["label"] if sampled else [])]
+    table = ScoreTable(scores, metrics=metrics, extra=extra)
     if table.rows.is_empty() or not table.metrics:
         return pl.DataFrame(schema=SUMMARY_SCHEMA)
     prefixed = table.rows.with_columns(_target_prefix(table.rows), unit_of(clusters))
     levels = _levels(table)
+    design = design_of(table.rows, populations) if populations and sampled else None
     parts = []
     for place, column in enumerate([None, *groups]):
-        part = _summarise_groups(table, prefixed, levels, column, estimator, clusters is not None, pool_seeds)
+        part = _summarise_groups(table, prefixed, levels, column, estimator, clusters is not None, pool_seeds, design)
         parts.append(part.with_columns(_place=pl.lit(place)))
     order = {name: i for i, name in enumerate(table.metrics)}
     return (
@@ -136,18 +146,16 @@ def summarise(
 
 def _target_prefix(rows: pl.DataFrame) -> pl.Expr:
     """The group's first words: empty for the main target."""
-    return (
-        pl.when(pl.col("target").eq_missing(pl.lit(main_target(rows))))
-        .then(pl.lit(""))
-        .otherwise(pl.format("target={}", pl.col("target").fill_null("null")))
-        .alias("_target")
-    )
+    is_main = pl.col("target").eq_missing(pl.lit(main_target(rows)))
+    if rows.select(is_main.all()).item():
+        return pl.lit("").alias("_target")
+    other = pl.format("target={}", pl.col("target").fill_null("null"))
+    return pl.when(is_main).then(pl.lit("")).otherwise(other).alias("_target")
 
 
 def _levels(table: ScoreTable) -> Mapping[str, tuple[_Floats, _Floats]]:
     """Chance and ceiling of every row, per metric; NaN where unknown."""
-    areas = areas_of(table.rows)
-    return {m: (chance_levels(m, *areas), ceiling_levels(m, *areas)) for m in table.metrics}
+    return levels_of(table.metrics, *areas_of(table.rows))
 
 
 def _summarise_groups(
@@ -158,6 +166,7 @@ def _summarise_groups(
     estimator: MeanEstimator,
     clustered: bool,
     pool_seeds: bool,
+    design: Design | None,
 ) -> pl.DataFrame:
     """The rows of one grouping: of ``all``, or of the values of one column."""
     rows = prefixed.select(*CELL, "_target", "sample_id", "_unit", "correct", group_label(column))
@@ -179,11 +188,16 @@ def _summarise_groups(
         images=rows["sample_id"] if clustered else None,
         seeds=cells_of(rows, ["seed"])[1] if pool_seeds else None,
     )
+    if design is not None:
+        for c, several in estimate_sampled(design, cell, cells.height, columns, scales, estimator).items():
+            for of_column, one in zip(estimates, several, strict=True):
+                of_column[c] = one
+    weight = None if design is None else design.weight
     means = [
-        [_cell_means(cell, cells.height, values, level) for level in levels[metric]]
+        [_cell_means(cell, cells.height, values, level, weight) for level in levels[metric]]
         for metric, values in zip(table.metrics, columns[: len(table.metrics)], strict=True)
     ]
-    accuracy = _accuracy(rows, cell, cells.height, of_rows=column in _OF_ROWS, pool_seeds=pool_seeds)
+    accuracy = _accuracy(rows, cells, cell, weight, of_rows=column in _OF_ROWS)
     records: list[dict[str, object]] = []
     for i, key in enumerate(cells.iter_rows(named=True)):
         for j, metric in enumerate(table.metrics):
@@ -236,34 +250,50 @@ def _full_group() -> pl.Expr:
     )
 
 
-def _accuracy(rows: pl.DataFrame, cell: _Ints, cells: int, *, of_rows: bool, pool_seeds: bool) -> _Floats:
+def _accuracy(
+    rows: pl.DataFrame, cells: pl.DataFrame, cell: _Ints, weight: _Floats | None, *, of_rows: bool
+) -> _Floats:
     """Share of right decisions of each cell's model, seed, dataset and group, each image once; NaN where unknown.
 
-    Where the groups are those of rows, the images are those of the cell itself.
+    Where the groups are those of rows, the images are those of the cell itself; where seeds are pooled, of all seeds.
     """
-    whole = ["model", "dataset", "group", *([] if pool_seeds else ["seed"])]
-    place = pl.Series("_cell", cell) if of_rows else pl.struct(whole).rank("dense").alias("_cell")
-    coded = rows.with_columns(place)
+    whole = [name for name in ("model", "dataset", "group", "seed") if name in cells.columns]
+    place = np.arange(cells.height) if of_rows else cells_of(cells, whole)[1]
+    coordinates = {"_place": pl.Series(place[cell]), "_image": pl.Series(coded(rows["sample_id"])[1])}
+    chosen = rows.select("seed", "correct", **coordinates, _weight=pl.lit(None, pl.Float64))
+    if weight is not None:
+        chosen = chosen.with_columns(_weight=pl.Series(weight).fill_nan(None))
+    right, stands_for = pl.col("correct"), pl.col("_weight").filter(pl.col("correct").is_not_null())
     shares = (
-        coded.group_by("_cell", "seed", "sample_id")
-        .agg(pl.col("correct").max())  # a row of the image may have failed where another did not
-        .group_by("_cell")
-        .agg(pl.col("correct").mean())
+        chosen.group_by("_place", "seed", "_image")
+        # a row of the image may have failed where another did not
+        .agg(right.max(), pl.col("_weight").max())
+        .group_by("_place")
+        .agg(
+            pl.when(pl.col("_weight").is_null().any())
+            .then(right.mean())
+            .otherwise((right * pl.col("_weight")).sum() / stands_for.sum())
+            .first()
+        )
     )
-    codes = pl.DataFrame({"_row": cell, "_cell": coded["_cell"]}).unique("_row").join(shares, on="_cell")
-    result = np.full(cells, np.nan)
-    result[codes["_row"].to_numpy()] = codes["correct"].cast(pl.Float64).fill_null(np.nan).to_numpy()
-    return result
+    known = np.full(cells.height, np.nan)
+    known[shares["_place"].to_numpy()] = shares["correct"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return known[place]
 
 
 def _number(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def _cell_means(cell: _Ints, cells: int, values: _Floats, levels: _Floats) -> _Floats:
-    """Mean of ``levels`` over the rows of each cell where ``values`` is defined; NaN where a level is missing."""
+def _cell_means(cell: _Ints, cells: int, values: _Floats, levels: _Floats, weight: _Floats | None = None) -> _Floats:
+    """Mean of ``levels`` over the rows of each cell where ``values`` is defined; NaN where a level is missing.
+
+    A row counts as much as its ``weight``, where it has one.
+    """
     defined = ~np.isnan(values)
-    counts = np.bincount(cell[defined], minlength=cells)
-    sums = np.bincount(cell[defined], weights=levels[defined], minlength=cells)
+    counted = None if weight is None else np.nan_to_num(weight[defined], nan=1.0)
+    counts = np.bincount(cell[defined], weights=counted, minlength=cells)
+    known = levels[defined] if counted is None else levels[defined] * counted
+    sums = np.bincount(cell[defined], weights=known, minlength=cells)
     means: _Floats = np.divide(sums, counts, out=np.full(cells, np.nan), where=counts > 0)
     return means

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from explanation_alignment.cli.display.tables import cell, console, new_table
+from explanation_alignment.cli.display.tables import cell, console, new_table, print_columns
 from explanation_alignment.reporting.text import TOY_WARNING, interval, number, signed
 from explanation_alignment.statistics.chance import known_metric
 
@@ -22,6 +22,7 @@ __all__ = [
     "print_ranking",
     "print_right_reason",
     "print_run",
+    "print_samples",
     "print_summary",
     "print_unfinished",
 ]
@@ -53,7 +54,26 @@ def print_experiment(run: Run) -> None:
 def print_run(run: Run, by: str = "model") -> None:
     """The run's summary as tables, with its gaps named."""
     print_summary(run.summary(), by)
+    print_samples(run)
     print_unfinished(run)
+
+
+def print_samples(run: Run) -> None:
+    """Say what part of which dataset was evaluated, where it was a sample, and what its intervals are for."""
+    told: dict[tuple[Any, ...], None] = {}
+    for key, population in run.populations.items():
+        size = next(
+            item["question"]["sample"]
+            for item in run.evaluations.values()
+            if tuple(item["question"][name] for name in ("model", "seed", "dataset", "target")) == key
+        )
+        told[(key[2], size, sum(population))] = None
+    for dataset, size, whole in told:
+        console().print(
+            Text(
+                f"{dataset}: a class-balanced sample of {size} of {whole} images; intervals are for all {whole}", "dim"
+            )
+        )
 
 
 def print_unfinished(run: Run) -> None:
@@ -75,10 +95,35 @@ def print_unfinished(run: Run) -> None:
                 "yellow",
             )
         )
+    for model, dataset, classes, share in _outside(run):
+        Console(stderr=True).print(
+            Text(
+                f"{model}: {100 * share:.3g} % of its predictions are none of the {classes} classes of {dataset}; "
+                "it has more outputs than the dataset has classes",
+                "yellow",
+            )
+        )
     if run.unfinished:
         Console(stderr=True).print(
             f"unfinished: {', '.join(run.unfinished)}; the same command again goes on where it stopped"
         )
+
+
+def _outside(run: Run) -> list[tuple[str, str, int, float]]:
+    """Model, dataset, its classes, and the share of predictions that are none of them, where there are any."""
+    classes = {name: len(item["class_names"] or ()) for name, item in run.info["datasets"].items()}
+    if not any(item["status_counts"] for item in run.evaluations.values()):
+        return []
+    limits = pl.col("dataset").cast(pl.String).replace_strict(classes, default=None, return_dtype=pl.Int64)
+    shares = (
+        run.scan_scores()
+        .group_by(pl.col("model", "dataset").cast(pl.String), limits.alias("classes"))
+        .agg(share=(pl.col("prediction") >= limits).mean())
+        .filter(pl.col("share") > 0, pl.col("classes") > 0)
+        .sort("dataset", "model")
+        .collect()
+    )
+    return shares.rows()
 
 
 def print_summary(summary: pl.DataFrame, by: str = "model", *, level: float = 0.95) -> None:
@@ -105,7 +150,7 @@ def print_summary(summary: pl.DataFrame, by: str = "model", *, level: float = 0.
                 row = by_metric.get("iou_coverage" if name == _OVER_CENTRE else name)
                 cells.append(_excess_lines(row) if name == _OVER_CENTRE else _score_lines(row, first))
         keys = [" / ".join(whose), "method", "region", "accuracy"]
-        _print_columns(out, title, keys, lines, columns)
+        print_columns(out, title, keys, lines, columns, _numbers_from(keys))
     notes = [f"a cell: mean; {100 * level:g} % interval; (a map that knows nothing); n counts decisions"]
     if summary["lift"].is_not_null().any():
         notes.append("lift: how many times more of the map lies there than of the image; 1 is chance")
@@ -192,35 +237,6 @@ def _count_lines(row: dict[str, Any]) -> list[str]:
     return [f"n {row['n']}", *([f"undef. {row['n_undefined']}"] if row["n_undefined"] else [])]
 
 
-def _print_columns(
-    out: Console,
-    title: str,
-    keys: Sequence[str],
-    lines: Sequence[Sequence[Sequence[str]]],
-    columns: dict[str, list[Any]],
-) -> None:
-    """The columns beside the keys, as many tables as it takes."""
-    wide = [max(len(text) for row in lines for text in row[i]) for i in range(len(keys))]
-    room = out.width - sum(max(width, len(key)) + 1 for width, key in zip(wide, keys, strict=True))
-    widths = {
-        name: 1 + max(len(heading), *(len(text) for cell in cells for text in cell))
-        for name, (heading, *cells) in columns.items()
-    }
-    names, page = list(columns), 0
-    while names:
-        taken = 1
-        while taken < len(names) and sum(widths[name] for name in names[: taken + 1]) <= room:
-            taken += 1
-        shown = _table(
-            f"{title} (continued)" if page else title, [*keys, *(columns[name][0] for name in names[:taken])]
-        )
-        for i, row in enumerate(lines):
-            cells = [*row, *(columns[name][i + 1] for name in names[:taken])]
-            shown.add_row(*(cell(*lines) for lines in cells))
-        out.print(shown)
-        names, page = names[taken:], page + 1
-
-
 def _print_notes(out: Console, notes: Sequence[str]) -> None:
     for note in notes:
         out.print(Text(note, style="dim"))
@@ -246,4 +262,9 @@ def _excess_lines(row: dict[str, Any] | None) -> list[str]:
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:
-    return new_table(title, headings, next(i for i, name in enumerate(headings) if name in ("accuracy", "models")))
+    return new_table(title, headings, _numbers_from(headings))
+
+
+def _numbers_from(headings: Sequence[str]) -> int:
+    numbers = ("accuracy", "models", "rank")
+    return next((i for i, name in enumerate(headings) if name in numbers), len(headings))

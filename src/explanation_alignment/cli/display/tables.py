@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-__all__ = ["Format", "aside", "cell", "console", "new_table", "print_for_machines", "say", "show_table"]
+__all__ = [
+    "Format",
+    "aside",
+    "cell",
+    "console",
+    "new_table",
+    "print_columns",
+    "print_for_machines",
+    "say",
+    "show_table",
+]
 
 
 class Format(StrEnum):
@@ -63,6 +73,44 @@ def cell(*lines: str) -> Text:
     for line in lines[1:]:
         text.append(f"\n{line}", style="dim")
     return text
+
+
+def print_columns(
+    out: Console,
+    title: str,
+    keys: Sequence[str],
+    lines: Sequence[Sequence[Sequence[str]]],
+    columns: Mapping[str, Sequence[Any]],
+    numbers_from: int,
+) -> None:
+    """The columns beside the keys, as many tables as it takes.
+
+    Args:
+        out: where to.
+        title: of the first table.
+        keys: headings of what every table repeats.
+        lines: the cells below them, a row each; a cell is its lines of text.
+        columns: name -> heading, then its cells.
+        numbers_from: which of the keys is the first that is set right.
+    """
+    wide = [max(len(text) for row in lines for text in row[i]) for i in range(len(keys))]
+    room = out.width - sum(max(width, len(key)) + 1 for width, key in zip(wide, keys, strict=True))
+    widths = {
+        name: 1 + max(len(heading), *(len(text) for cell in cells for text in cell))
+        for name, (heading, *cells) in columns.items()
+    }
+    names, page = list(columns), 0
+    while names:
+        taken = 1
+        while taken < len(names) and sum(widths[name] for name in names[: taken + 1]) <= room:
+            taken += 1
+        headings = [*keys, *(columns[name][0] for name in names[:taken])]
+        shown = new_table(f"{title} (continued)" if page else title, headings, numbers_from)
+        for i, row in enumerate(lines):
+            cells = [*row, *(columns[name][i + 1] for name in names[:taken])]
+            shown.add_row(*(cell(*lines) for lines in cells))
+        out.print(shown)
+        names, page = names[taken:], page + 1
 
 
 def show_table(table: Table) -> None:

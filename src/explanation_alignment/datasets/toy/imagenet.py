@@ -12,17 +12,30 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from explanation_alignment.datasets.reading.imagenet_files import imagenet_classes
-from explanation_alignment.datasets.toy.painting import outline, paint_shape, paper, start_toy
+from explanation_alignment.datasets.toy.painting import SHAPES, outline, paint_shape, paper, start_toy
+from explanation_alignment.errors import UsageError
 
 __all__ = ["OBJECTS", "write"]
 
-#: Synsets there are images of, and the shape painted for each.
+#: Synsets there are images of, and the shape painted for each, in the shape's own colour.
 OBJECTS: Final = (
     ("n03445777", "disc"),
     ("n06785654", "square"),
     ("n06794110", "octagon"),
     ("n07873807", "triangle"),
 )
+#: Further ones where more classes are asked for: the same shapes in other colours.
+_FURTHER: Final = (
+    ("n02802426", "disc", (190, 70, 200)),
+    ("n03291819", "square", (190, 70, 200)),
+    ("n04192698", "octagon", (190, 70, 200)),
+    ("n03792972", "triangle", (190, 70, 200)),
+    ("n04254680", "disc", (235, 130, 40)),
+    ("n04033995", "square", (235, 130, 40)),
+    ("n03530642", "octagon", (235, 130, 40)),
+    ("n07565083", "triangle", (235, 130, 40)),
+)
+_KINDS: Final = (*((synset, kind, SHAPES[kind].color) for synset, kind in OBJECTS), *_FURTHER)
 _HEIGHT, _WIDTH = 96, 128
 #: What is odd about every thirteenth image, by its number; thirteen, so that no oddity keeps to one class.
 _PERIOD: Final = 13
@@ -35,17 +48,26 @@ class _Object:
     box: tuple[int, int, int, int]
 
 
-def write(folder: Path, n: int, seed: int) -> None:
+def write(folder: Path, n: int, seed: int, classes: int = len(OBJECTS)) -> None:
     """Write ``ILSVRC/Data/CLS-LOC/val``, ``ILSVRC/Annotations/CLS-LOC/val`` and the two lists of labels.
 
     Every image shows one large object of its class; every third a smaller one of another class. Of thirteen images
     one each is grey, is CMYK, is a PNG called JPEG, is turned by its EXIF orientation, has an annotation file of
     another size, a box that reaches beyond the image, and no object in its annotation file.
 
+    Args:
+        folder: a new or empty one.
+        n: images.
+        seed: another seed, other images.
+        classes: 4 to 12. Four shapes of a colour each; further classes are the same shapes in other colours, so that
+            neither outline nor colour gives a class away alone.
+
     Raises:
-        UsageError: the folder is not empty.
+        UsageError: the folder is not empty, or for another number of classes.
     """
-    rng = start_toy(folder, "imagenet", n, seed)
+    if not len(OBJECTS) <= classes <= len(_KINDS):
+        raise UsageError(f"imagenet stand-in: expected {len(OBJECTS)} to {len(_KINDS)} classes, got {classes}")
+    rng = start_toy(folder, "imagenet", n, seed, {} if classes == len(OBJECTS) else {"classes": classes})
     images = folder / "ILSVRC" / "Data" / "CLS-LOC" / "val"
     annotations = folder / "ILSVRC" / "Annotations" / "CLS-LOC" / "val"
     for place in (images, annotations):
@@ -53,7 +75,7 @@ def write(folder: Path, n: int, seed: int) -> None:
     solutions = ["ImageId,PredictionString"]
     for index in range(n):
         stem = f"ILSVRC2012_val_{index + 1:08d}"
-        pixels, objects = _scene(rng, index)
+        pixels, objects = _scene(rng, index, classes)
         odd = index % _PERIOD
         _save_image(images / f"{stem}.JPEG", pixels, odd)
         height, width = pixels.shape[:2]
@@ -73,14 +95,14 @@ def write(folder: Path, n: int, seed: int) -> None:
     (folder / "LOC_synset_mapping.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _scene(rng: np.random.Generator, index: int) -> tuple[NDArray[np.uint8], list[_Object]]:
+def _scene(rng: np.random.Generator, index: int, classes: int) -> tuple[NDArray[np.uint8], list[_Object]]:
     """An image as it is looked at, and its objects; the first is of its class."""
     height, width = (_WIDTH, _HEIGHT) if index % _PERIOD == _TURNED else (_HEIGHT, _WIDTH)
     pixels = paper(rng, height, width)
-    main = index % len(OBJECTS)
+    main = index % classes
     objects = []
     if index % 3 == 1:
-        other = (main + 1 + int(rng.integers(len(OBJECTS) - 1))) % len(OBJECTS)
+        other = (main + 1 + int(rng.integers(classes - 1))) % classes
         objects.append(_paint(rng, pixels, other, width - rng.uniform(14, 18), rng.uniform(14, 18), 9))
     x, y, radius = rng.uniform(38, 52), rng.uniform(44, 52), rng.uniform(20, 30)
     return pixels, [_paint(rng, pixels, main, x, y, radius), *objects]
@@ -89,8 +111,9 @@ def _scene(rng: np.random.Generator, index: int) -> tuple[NDArray[np.uint8], lis
 def _paint(
     rng: np.random.Generator, pixels: NDArray[np.uint8], place: int, x: float, y: float, radius: float
 ) -> _Object:
-    synset, kind = OBJECTS[place]
+    synset, kind, color = _KINDS[place]
     mask = paint_shape(pixels, kind, outline(kind, x, y, radius, rng.uniform(0, 0.4)))
+    pixels[mask] = color
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return _Object(synset, (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
 

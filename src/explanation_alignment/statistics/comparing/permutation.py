@@ -128,17 +128,52 @@ def sign_test(
             for block in _blocks(simple.size, signs.shape[0]):
                 far = np.abs(sums[:, left[block]] - sums[:, right[block]]) >= least[simple[block]]
                 reached[simple[block]] += far.sum(axis=0)
-    for block in _blocks(others.size, columns.shape[0]):
-        chosen = others[block]
-        difference = differences(chosen)
-        for signs in _signs(units, draws, seed):
-            reached[chosen] += (np.abs(signs @ difference) >= least[chosen]).sum(axis=0)
+    if others.size:
+        reached[others] = _reached_where_undefined(units, unit, columns, first, second, others, least, draws, seed)
     p[drawn] = (1 + reached[drawn]) / (1 + draws)
     test[drawn] = "drawn sign flips"
     bound = 2 * np.exp(-np.divide(observed**2, 2 * square, out=np.zeros(first.size), where=square > 0))
     smaller = drawn & (reached < _FEW_DRAWS) & (bound < p)
     p[smaller], test[smaller] = bound[smaller], "Hoeffding's bound"
     return p, test
+
+
+def _reached_where_undefined(
+    units: Sequence[str],
+    unit: _Ints,
+    columns: _Floats,
+    first: _Ints,
+    second: _Ints,
+    chosen: _Ints,
+    least: _Floats,
+    draws: int,
+    seed: int,
+) -> _Floats:
+    """How many draws are as far, of pairs whose two columns are undefined in different rows.
+
+    The sum of a pair's flipped differences is that of the first column less that of the second, less what either holds
+    in rows where the other is undefined. The latter is one product a column, over its undefined rows alone, and serves
+    every pair that the column is in.
+    """
+    used, place = np.unique(np.concatenate([first[chosen], second[chosen]]), return_inverse=True)
+    left, right = np.split(place, 2)
+    values = columns[:, used]
+    missing = [np.flatnonzero(np.isnan(column)) for column in values.T]
+    values = np.nan_to_num(values)
+    totals = np.add.reduceat(values, np.searchsorted(unit, np.arange(len(units))), axis=0)
+    alone = [values[rows] for rows in missing]  # what the columns hold where this one is undefined
+    reached = np.zeros(chosen.size)
+    width = max(1, _BLOCK_CELLS // used.size**2)
+    for drawn in _signs(units, draws, seed):
+        for start in range(0, drawn.shape[0], width):
+            signs = drawn[start : start + width]
+            sums = signs @ totals
+            without = np.stack([signs[:, unit[rows]] @ held for rows, held in zip(missing, alone, strict=True)])
+            for block in _blocks(chosen.size, signs.shape[0]):
+                one, two = left[block], right[block]
+                sum_of_pair = sums.T[one] - sums.T[two] - without[two, :, one] + without[one, :, two]
+                reached[block] += (np.abs(sum_of_pair) >= least[chosen[block], None]).sum(axis=1)
+    return reached
 
 
 def _blocks(pairs: int, rows: int) -> Iterator[slice]:

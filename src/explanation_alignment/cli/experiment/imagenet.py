@@ -1,0 +1,81 @@
+"""``ealign experiment imagenet``: models of similar accuracy, right for different reasons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet
+
+__all__ = ["imagenet"]
+
+
+def imagenet(
+    data_dir: OptionalDataDir = None,
+    out: Out = Path("runs/imagenet"),
+    models: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Names or patterns of the published list (resnet*), or specs (timm:resnet50); several joined by "
+            "commas; repeatable. (Published: paper:torchvision, 22 models.)",
+            show_default=False,
+        ),
+    ] = None,
+    weights: Annotated[str, typer.Option(help="default, random or random:SEED.")] = "default",
+    sample: Annotated[
+        int | None, typer.Option(help="Only so many images, class-balanced and seeded. (Published: all.)", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Decides the sample.", min=0)] = 0,
+    resize: Annotated[
+        int | None, typer.Option(help="Shorter side in pixels, every model. (Published: 256.)", min=1)
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(help="Centre crop in pixels, every model. (Published: 224.)", min=1)
+    ] = None,
+    toy: Annotated[
+        bool, typer.Option("--toy", help="A small generated ImageNet, and small models trained on it; no files needed.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Images explained at once.", min=1)] = 32,
+    workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
+    cache: Annotated[str, typer.Option(help="Decoded images for the next model: auto, off, or a folder.")] = "auto",
+    device: Device = "auto",
+    quiet: Quiet = False,
+) -> None:
+    """ImageNet: models of similar accuracy, right for different reasons?
+
+    Explains every model with Grad-CAM under one crop, and lists the pairs that are equally accurate and differently
+    aligned. A model that fails is recorded; the same command again tries it anew and does only what is missing.
+    """
+    from dataclasses import replace
+
+    from explanation_alignment.cli.experiment.failures import print_models_experiment
+    from explanation_alignment.cli.memory import keep_freed_memory
+    from explanation_alignment.errors import UsageError
+    from explanation_alignment.experiments.imagenet.protocol import TOY, Protocol
+    from explanation_alignment.experiments.imagenet.running import DEFAULT_MODELS, run_experiment
+
+    if toy == (data_dir is not None):
+        raise UsageError("give --data-dir with ImageNet's validation images and boxes, or --toy")
+    if toy and (models or weights != "default"):
+        raise UsageError("--toy brings models of its own; --models and --weights go with --data-dir")
+    protocol = TOY if toy else Protocol()
+    protocol = replace(protocol, resize=resize or protocol.resize, crop=crop or protocol.crop)
+    keep_freed_memory()
+    run = run_experiment(
+        data_dir,
+        out,
+        models=models or DEFAULT_MODELS,
+        weights=weights,
+        sample=sample,
+        seed=seed,
+        protocol=protocol,
+        toy=toy,
+        device=device,
+        batch_size=batch_size,
+        workers=workers,
+        cache=cache,
+        progress=not quiet,
+    )
+    print_models_experiment(run)
