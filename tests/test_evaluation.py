@@ -448,6 +448,13 @@ def small_network_of_precision(precision: str) -> ea.Classifier:
     return ea.Classifier(network.module, network.preprocessing, device="cpu", precision=precision)
 
 
+def test_an_evaluation_whose_every_image_is_broken_ends_without_examples(tmp_path: Path) -> None:
+    run = evaluate(tmp_path, Patches(3, broken=[0, 1, 2]), max_errors=3)
+    assert not run.unfinished
+    assert run.examples().is_empty()
+    assert run.scores()["status"].cast(pl.String).unique().to_list() == ["error"]
+
+
 def test_examples_are_shared_out_among_evaluations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explanation_alignment.runs.examples.MAX_EXAMPLES", 12)
     for number in range(3):

@@ -121,7 +121,11 @@ class TestFailures:
     def test_of_a_single_one_the_error_is_raised(self, tmp_path: Path, factories: str) -> None:
         with pytest.raises(ea.ExplanationAlignmentError, match="no luck"):
             sweep(f"{factories}:raising", tmp_path / "run")
-        assert "failures" not in json.loads((tmp_path / "run/run.json").read_text())
+        assert not (tmp_path / "run").exists()
+        sweep(f"{factories}:one", tmp_path / "run")
+        with pytest.raises(ea.ExplanationAlignmentError, match="no luck"):
+            sweep(f"{factories}:raising", tmp_path / "run")
+        assert ea.open_run(tmp_path / "run").failures == {}
 
     def test_what_no_classifier_escapes_is_raised_before_any_is_built(
         self, tmp_path: Path, factories: str, monkeypatch: pytest.MonkeyPatch

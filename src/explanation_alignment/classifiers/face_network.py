@@ -19,11 +19,11 @@ FACE_PREPROCESSING = Preprocessing(input_size=(3, 64, 64), geometry=Geometry(res
 class FaceNetwork(nn.Module):
     """Four convolutions and a linear layer on (B, 3, 64, 64) images; returns (B, 2) logits.
 
-    Our own. A cell of the last map sees 18 x 18 pixels around itself, since the last convolution does not look aside:
-    what it says stands where it was seen, and a map points at the mouth instead of beside it. There are 16 x 16 cells,
-    of which a mouth covers about three by two; networks of stride 32, with 2 x 2 cells, learn nothing at this size.
-    The mean of a map hardly notices so little of a face, its maximum does: their average learns from the maximum and
-    gives every cell a gradient.
+    Our own. A cell of the last map sees 10 x 10 pixels around itself, since the last two convolutions do not look
+    aside: what it says stands where it was seen, and a map points at the mouth instead of beside it. There are
+    16 x 16 cells, of which a mouth covers about three by two; networks of stride 32, with 2 x 2 cells, learn nothing
+    at this size. The mean of a map hardly notices so little of a face, its maximum does: their average learns from
+    the maximum and gives every cell a gradient.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class FaceNetwork(nn.Module):
         self.norm2 = nn.BatchNorm2d(32)
         self.relu2 = nn.ReLU()
         self.pool2 = nn.MaxPool2d(2)
-        self.conv3 = nn.Conv2d(32, 64, 3, padding=1, bias=False)
+        self.conv3 = nn.Conv2d(32, 64, 1, bias=False)
         self.norm3 = nn.BatchNorm2d(64)
         self.relu3 = nn.ReLU()
         self.conv4 = nn.Conv2d(64, 128, 1, bias=False)

@@ -66,9 +66,9 @@ def show(
 ) -> None:
     """Show a run: explanation alignment with intervals, chance and denominators.
 
-    Example: ealign show runs/mnist --by correct --metric iou_coverage
+    With --sort, one table of all models, ranked: ealign show runs/imagenet --sort ea_iou_coverage --format csv
 
-    Example: ealign show runs/imagenet --sort ea_iou_coverage --format csv
+    Example: ealign show runs/mnist --by correct --metric iou_coverage
     """
     import json
 

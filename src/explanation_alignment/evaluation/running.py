@@ -194,7 +194,8 @@ def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter, s
         region = [*dataset.evidence, *dataset.regions][0]
         chosen = choose_examples(rows, decider.metrics[0], region, _examples_wanted(writer))
         place_of = {name: place for place, name in enumerate(decider.reading.ids)}
-        write_examples(folder, pictures(decider, [place_of[name] for name in chosen], store), rows)
+        if chosen:  # none where no sample could be read
+            write_examples(folder, pictures(decider, [place_of[name] for name in chosen], store), rows)
     evaluation.finish(counts)
     with writer.updating() as info:
         trim_examples(writer.path / "examples", list(info["evaluations"]))
