@@ -683,25 +683,10 @@ class TestPresentation:
 @pytest.mark.slow
 def test_a_run_killed_in_training_and_in_evaluation_ends_in_the_same_tables(tmp_path: Path) -> None:
     """SIGKILL twice while a model is being trained and once while it is being explained."""
-    options = [
-        "--resize",
-        "36",
-        "--crop",
-        "32",
-        "--train-per-group",
-        "60",
-        "--test-per-group",
-        "20",
-        "--hair-per-group",
-        "3",
-        "--epochs",
-        "5",
-        "--batch-size",
-        "16",
-        "--device",
-        "cpu",
-        "--quiet",
-    ]
+    options = (
+        *("--resize", "36", "--crop", "32", "--train-per-group", "60", "--test-per-group", "20"),
+        *("--hair-per-group", "3", "--epochs", "5", "--batch-size", "16", "--device", "cpu", "--quiet"),
+    )
     line = [sys.executable, "-m", "explanation_alignment", "experiment", "celeba-bias", "--toy", *options]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run([*line, "--out", str(whole)], check=True, capture_output=True)

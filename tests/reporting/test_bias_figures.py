@@ -115,7 +115,8 @@ class TestRelianceBars:
         assert widths(figure, 1) == pytest.approx([0.5] * 3)
         said = words(figure)
         assert "mouth (evidence)" in said
-        assert "+0.300  confirmed" in said
+        assert "+0.500  confirmed" in said
+        assert "+0.300" in said
         assert "\u22120.100" in said
         assert "n = 100 decisions per bar. Whisker: 95 % interval." in said
         assert TOY_WARNING in said
@@ -123,7 +124,7 @@ class TestRelianceBars:
     def test_several_seeds_are_a_mean_and_a_count(self) -> None:
         figure = reliance_bars(self.table(seeds=3))
         assert sorted(widths(figure, 0)) == pytest.approx([-0.09, 0.11, 0.31])
-        assert "+0.310  confirmed in 3 of 3" in words(figure)
+        assert "+0.500  confirmed in 3 of 3" in words(figure)
 
     def test_without_an_intervention_there_is_one_panel(self) -> None:
         change = dict.fromkeys(("flip_difference", "flip_low", "flip_high"))

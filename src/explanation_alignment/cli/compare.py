@@ -82,9 +82,9 @@ def compare(
 
     Tests are corrected for all rows of the table (Holm): narrow what you ask, and less is corrected for.
 
-    Example: ealign compare runs/mnist --between model --region digit --metric iou_coverage
+    Pairs as accurate as each other: ealign compare runs/imagenet --equally-accurate --metric iou_coverage
 
-    Example: ealign compare runs/imagenet --equally-accurate --metric iou_coverage
+    Example: ealign compare runs/mnist --between model --region digit --metric iou_coverage
     """
     from explanation_alignment.cli.display.comparison import only, print_comparison
     from explanation_alignment.errors import UsageError

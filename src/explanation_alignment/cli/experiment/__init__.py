@@ -29,7 +29,7 @@ app.command(
 app.command(
     name="celeba-bias",
     epilog="Example: ealign experiment celeba-bias --data-dir data/celeba --hq-dir data/celebamask-hq "
-    "--out runs/celeba-bias --seeds 0,1,2; without files: --toy",
+    "--out runs/celeba-bias --seeds 0,1,2",
 )(celeba_bias.celeba_bias)
 app.command(
     name="celeba-regions",

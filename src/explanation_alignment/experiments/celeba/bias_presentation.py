@@ -161,8 +161,8 @@ def _reliance_sentences(run: Run, found: pl.DataFrame, pair: Sequence[str]) -> l
         told.append("No masks of the hair were given (--hq-dir), so nothing is said of the hair.")
     elif found["intervention"].is_not_null().any():
         told.append(
-            "What a region is exchanged with is from a face of the other label, whatever its hair: on test images of "
-            "which half have each colour, about half of the exchanges bring the same colour."
+            "A region is exchanged with what lies at the same place of a face of the other label, whatever its hair: "
+            "on test images of which half have each colour, about half of the exchanges bring the same colour."
         )
     return [*told, rule()]
 

@@ -51,8 +51,8 @@ def reliance_bars(
     """Two panels of bars by model and region: the excess over the null, and the predictions that an exchange changes.
 
     With one seed a bar is the estimate and its whisker the 95 % interval; with several a bar is the mean over them, and
-    the whisker goes from the smallest to the largest. The dotted lines are the thresholds of the rule; at the bar's end
-    stands in how many seeds a region was confirmed.
+    the whisker goes from the smallest to the largest. The dotted lines are the thresholds of the rule; behind the last
+    panel's bars stands in how many seeds a region was confirmed.
 
     Args:
         table: rows of :func:`~explanation_alignment.reliance` of one method and dataset, groups left out.
@@ -113,15 +113,19 @@ def reliance_bars(
         reach = [end for bar in bars.values() for end in (bar["low"], bar["high"], bar["value"]) if end is not None]
         smallest, largest = min(0.0, threshold, *reach), max(threshold, *reach)
         span = largest - smallest
+        last = column == len(panels) - 1  # a verdict is of both panels; it is written once
+        room = 0.3
         for (model, region), bar in bars.items():
             thickness = 0.86 / len(regions)
             y = models.index(model) + (regions.index(region) - (len(regions) - 1) / 2) * thickness
-            verdict = f"  confirmed in {bar['confirmed']} of {bar['of']}" if seeds > 1 else "  confirmed"
-            after = verdict if bar["confirmed"] else ""
+            after = ""
+            if last and bar["confirmed"]:
+                after = f"  confirmed in {bar['confirmed']} of {bar['of']}" if seeds > 1 else "  confirmed"
+                room = 1.05
             _draw(ax, y, thickness * 0.86, bar, colours[region], (span, threshold), after)
         ax.axvline(threshold, color=WRONG, linewidth=1.1, linestyle=":", zorder=4)
         ax.set_ylim(len(models) - 0.5, -0.5)
-        ax.set_xlim(smallest - 0.06 * span, largest + 0.62 * span)
+        ax.set_xlim(smallest - 0.06 * span, largest + room * span)
         ax.set_yticks(range(len(models)), [show(model, words) for model in models] if column == 0 else [])
     sheet.notes(notes)
     return sheet.figure
