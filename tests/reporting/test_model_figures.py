@@ -90,12 +90,18 @@ def test_points_bars_and_chance_are_the_leaderboards_numbers() -> None:
 
 
 def test_areas_grow_with_the_root_of_the_parameters() -> None:
-    table = board(4).with_columns(param_count=pl.Series([1.0, 4.0, 100.0, None]), family=pl.lit("cnn"))
+    table = board(4).with_columns(param_count=pl.Series([9.0, 36.0, 900.0, None]), family=pl.lit("cnn"))
     [marks] = [c for c in accuracy_scatter(table).axes[0].collections if isinstance(c, PathCollection)]
     sizes = marks.get_sizes()
     assert sizes[1] / sizes[0] == pytest.approx(2)
     assert sizes[2] / sizes[0] == pytest.approx(10)
     assert sizes[3] > 0
+
+
+def test_the_smallest_models_are_still_seen() -> None:
+    table = board(2).with_columns(param_count=pl.Series([0.3, 0.01]), family=pl.lit("cnn"))
+    [marks] = [c for c in accuracy_scatter(table).axes[0].collections if isinstance(c, PathCollection)]
+    assert marks.get_sizes().tolist() == [12, 12]
 
 
 @pytest.mark.parametrize(("models", "named"), [(1, 1), (5, 5), (22, 22), (40, None), (195, 0)])
