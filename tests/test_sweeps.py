@@ -350,7 +350,9 @@ def test_a_line_a_classifier_where_there_is_no_terminal(
 ) -> None:
     models = [FACES, f"{factories}:raising", f"{factories}:one"]
     sweep(models, tmp_path / "run", progress=True, cache="off")
-    first, second, third = capsys.readouterr().err.splitlines()
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 3, told
+    first, second, third = told
     assert first.startswith("[1/3] toy:faces (random): 23 images in ")
     assert second.startswith(f"[2/3] {factories}:raising: failed: ")
     assert third.startswith(f"[3/3] {factories}:one: 23 images in ")
