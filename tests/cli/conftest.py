@@ -16,7 +16,7 @@ from explanation_alignment.cli.app import main
 def ealign(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Ealign:
     def call(line: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["ealign", *shlex.split(line)])
-        monkeypatch.delenv("EALIGN_DEBUG", raising=False)
+        monkeypatch.setenv("EALIGN_DEBUG", "")  # --debug sets it; gone with the test
         capsys.readouterr()
         try:
             main()
