@@ -673,7 +673,7 @@ class TestPresentation:
             assert (run.path / f"figures/{name}.png").stat().st_size > 5_000
 
     def test_there_is_an_example_of_each_group_and_model(self, run: ea.Run) -> None:
-        from explanation_alignment.experiments.celeba.bias_presentation import _examples
+        from explanation_alignment.experiments.celeba.bias_figures import _examples
 
         table = _examples(run, MODELS)
         assert table.select("model", "dataset").n_unique() == 8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from explanation_alignment.errors import ModelError, UnknownNameError, UsageErro
 if TYPE_CHECKING:
     from explanation_alignment.classifiers.classifier import Preprocessing
 
-__all__ = ["ModelSpec", "expand_models", "expand_spec"]
+__all__ = ["ModelSpec", "expand_models", "expand_spec", "identify_weights"]
 
 _SIGNS: Final = "*?["
 #: A comment in a file: from a # that begins the line or a word.
@@ -43,6 +44,27 @@ class ModelSpec:
 
     def __str__(self) -> str:
         return self.spec if self.weights == "default" else f"{self.spec} ({self.weights})"
+
+
+def identify_weights(weights: str) -> str:
+    """What decides a classifier's weights, told without building it: words as they are, a checkpoint as its digest.
+
+    Args:
+        weights: ``"default"``, ``"random"``, ``"random:SEED"``, or the path of a checkpoint.
+
+    Returns:
+        The words, or the SHA-256 of the file, hex.
+
+    Raises:
+        ModelError: the file cannot be read.
+    """
+    if weights in ("default", "random") or weights.startswith("random:"):
+        return weights
+    try:
+        with Path(weights).open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise ModelError(f"weights {weights!r}: cannot be read ({first_line(error)})") from error
 
 
 def expand_models(

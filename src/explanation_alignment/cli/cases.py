@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from explanation_alignment.cli.display.tables import Format
-from explanation_alignment.cli.options import RunPath
+from explanation_alignment.cli.options import OnlyDataset, OnlyMethod, OnlyModel, OnlyRegion, OutputFormat, RunPath
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,16 +38,14 @@ def cases(
     by: Annotated[
         str | None, typer.Option(help="Groups: attributes or label, separated by commas; counts only.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Only this model.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
-    method: Annotated[str | None, typer.Option(help="Only this saliency method.")] = None,
-    region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
+    model: OnlyModel = None,
+    dataset: OnlyDataset = None,
+    method: OnlyMethod = None,
+    region: OnlyRegion = None,
     limit: Annotated[
         int | None, typer.Option(min=0, help="Decisions to list; 20 in a table, all otherwise; 0 for all.")
     ] = None,
-    format: Annotated[
-        Format, typer.Option(help="For people or for machines; machines get every column.")
-    ] = Format.table,
+    format: OutputFormat = Format.table,
 ) -> None:
     """Count the Shared Interest cases: was the model right, and did it look where people would?
 

@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from explanation_alignment.cli.display.tables import Format, print_for_machines
-from explanation_alignment.cli.options import RunPath
+from explanation_alignment.cli.options import (
+    Level,
+    OnlyDatasets,
+    OnlyMethods,
+    OnlyMetrics,
+    OnlyModels,
+    OnlyRegions,
+    OutputFormat,
+    RunPath,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    import polars as pl
 
     from explanation_alignment.runs.reader import Run
 
@@ -30,14 +41,12 @@ def compare(
             "correct: groups of different images."
         ),
     ] = "model",
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Only this metric, or accuracy; may be repeated. [default: all]")
-    ] = None,
+    metric: OnlyMetrics = None,
     reference: Annotated[str | None, typer.Option(help="Compare everything with this one, such as a model.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
+    model: OnlyModels = None,
+    region: OnlyRegions = None,
+    dataset: OnlyDatasets = None,
+    method: OnlyMethods = None,
     common: Annotated[
         bool, typer.Option("--common", help="Where images differ, compare those both were evaluated on.")
     ] = False,
@@ -61,7 +70,7 @@ def compare(
     cluster: Annotated[
         str | None, typer.Option(help="Attribute or label whose images hang together, such as a film's frames.")
     ] = None,
-    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    level: Level = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of the drawn permutations.")] = 0,
     fail_on_worse: Annotated[
         bool, typer.Option("--fail-on-worse", help="With two runs: exit code 1 if anything became worse.")
@@ -74,9 +83,7 @@ def compare(
             "pair, whatever its verdict.",
         ),
     ] = False,
-    format: Annotated[
-        Format, typer.Option(help="For people or for machines; machines get every row and column.")
-    ] = Format.table,
+    format: OutputFormat = Format.table,
 ) -> None:
     """Compare models, methods, regions, test sets, groups or two runs: differences with intervals and tests.
 
@@ -90,7 +97,6 @@ def compare(
     from explanation_alignment.errors import UsageError
     from explanation_alignment.runs.reader import open_run
     from explanation_alignment.statistics.comparing.comparison import compare as compare_scores
-    from explanation_alignment.statistics.comparing.comparison import unmatched
 
     if fail_on_worse and before is None:
         raise UsageError("--fail-on-worse compares two runs: ealign compare RUN RUN_BEFORE --fail-on-worse")
@@ -123,18 +129,10 @@ def compare(
         level=level,
         seed=seed,
     )
-    notes = []
-    if before is not None:
-        notes += [line for line in unmatched(opened[0], opened[1]) if "dataset " in line[:8]]
-        notes += [line for line in unmatched(scores[0], scores[1]) if not metric or ": metric " not in line]
-    for each in opened:
-        toys = sorted(name for name, item in each.info["datasets"].items() if item.get("toy"))
-        if toys:
-            notes.append(f"{each.path}: {', '.join(toys)}: toy (generated) data")
-    if left_out := table["n_unshared"].sum():
-        notes.append(f"--common: {left_out:,} decisions on images that only one side has are left out")
-    for note in notes:
+    for note in _notes(opened, scores, metric):
         typer.echo(note, err=True)
+    if left_out := table["n_unshared"].sum():
+        typer.echo(f"--common: {left_out:,} decisions on images that only one side has are left out", err=True)
     if format is Format.table:
         print_comparison(table, level, limit=None if everything else 40)
     else:
@@ -143,6 +141,22 @@ def compare(
     if fail_on_worse and worse:
         typer.echo(f"{worse:,} of {table.height:,} became worse", err=True)
         raise typer.Exit(1)
+
+
+def _notes(runs: Sequence[Run], scores: Sequence[pl.DataFrame], metrics: list[str] | None) -> list[str]:
+    """What has no counterpart in the other run, and whose data is generated."""
+    from explanation_alignment.statistics.comparing.comparison import unmatched
+
+    notes = []
+    if len(runs) == 2:
+        notes += [line for line in unmatched(runs[0], runs[1]) if "dataset " in line[:8]]
+        notes += [line for line in unmatched(scores[0], scores[1]) if not metrics or ": metric " not in line]
+    return notes + [note for run in runs for note in _toy_note(run)]
+
+
+def _toy_note(run: Run) -> list[str]:
+    toys = sorted(name for name, item in run.info["datasets"].items() if item.get("toy"))
+    return [f"{run.path}: {', '.join(toys)}: toy (generated) data"] if toys else []
 
 
 def _equally_accurate(
@@ -173,9 +187,8 @@ def _equally_accurate(
         level=level,
         seed=seed,
     )
-    toys = sorted(name for name, item in run.info["datasets"].items() if item.get("toy"))
-    if toys:
-        typer.echo(f"{run.path}: {', '.join(toys)}: toy (generated) data", err=True)
+    for note in _toy_note(run):
+        typer.echo(note, err=True)
     if format is Format.table:
         print_equally_accurate(table, margin, level, limit=None if everything else 40)
     else:

@@ -7,16 +7,29 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from explanation_alignment.cli.display.tables import Format
 from explanation_alignment.errors import UsageError
 
 __all__ = [
     "Device",
+    "Level",
     "OneSeed",
+    "OnlyDataset",
+    "OnlyDatasets",
+    "OnlyMethod",
+    "OnlyMethods",
+    "OnlyMetrics",
+    "OnlyModel",
+    "OnlyModels",
+    "OnlyRegion",
+    "OnlyRegions",
     "OptionalDataDir",
     "Out",
+    "OutputFormat",
     "Quiet",
     "RunPath",
     "SeveralSeeds",
+    "Workers",
     "seeds_of",
     "whole_numbers",
 ]
@@ -28,6 +41,24 @@ Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
 OneSeed: TypeAlias = Annotated[int | None, typer.Option("--seed", help="Seed of training.", min=0)]
 SeveralSeeds: TypeAlias = Annotated[str | None, typer.Option("--seeds", help="Several, such as 0,1,2; the run grows.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
+Workers: TypeAlias = Annotated[int, typer.Option(help="Processes that decode images.", min=0)]
+
+# what of a run a command is about
+OnlyModels: TypeAlias = Annotated[list[str] | None, typer.Option(help="Only this model; may be repeated.")]
+OnlyRegions: TypeAlias = Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")]
+OnlyDatasets: TypeAlias = Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")]
+OnlyMethods: TypeAlias = Annotated[list[str] | None, typer.Option(help="Only this saliency method; may be repeated.")]
+OnlyMetrics: TypeAlias = Annotated[
+    list[str] | None, typer.Option(help="Only this metric, or accuracy; may be repeated. [default: all]")
+]
+OnlyModel: TypeAlias = Annotated[str | None, typer.Option(help="Only this model.")]
+OnlyRegion: TypeAlias = Annotated[str | None, typer.Option(help="Only this region.")]
+OnlyDataset: TypeAlias = Annotated[str | None, typer.Option(help="Only this dataset.")]
+OnlyMethod: TypeAlias = Annotated[str | None, typer.Option(help="Only this saliency method.")]
+Level: TypeAlias = Annotated[float, typer.Option(help="Coverage of the intervals.")]
+OutputFormat: TypeAlias = Annotated[
+    Format, typer.Option(help="For people or for machines; machines get every row and column.")
+]
 
 
 def seeds_of(seed: int | None, seeds: str | None) -> list[int]:

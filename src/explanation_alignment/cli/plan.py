@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from explanation_alignment.cli.display.tables import Format, print_for_machines
+from explanation_alignment.cli.options import OnlyDatasets, OnlyMethods, OnlyMetrics, OnlyRegions
 
 __all__ = ["plan"]
 
@@ -20,12 +21,10 @@ def plan(
     difference: Annotated[float, typer.Option(help="The difference to tell apart, in units of the metric.")] = 0.02,
     power: Annotated[float, typer.Option(help="The chance to show it, if it is there.")] = 0.8,
     level: Annotated[float, typer.Option(help="Coverage of the interval; the test's level is one minus it.")] = 0.95,
-    metric: Annotated[
-        list[str] | None, typer.Option(help="Only this metric, or accuracy; may be repeated. [default: all]")
-    ] = None,
-    region: Annotated[list[str] | None, typer.Option(help="Only this region; may be repeated.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset; may be repeated.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method; may be repeated.")] = None,
+    metric: OnlyMetrics = None,
+    region: OnlyRegions = None,
+    dataset: OnlyDatasets = None,
+    method: OnlyMethods = None,
     sd: Annotated[float | None, typer.Option(help="Without a run: standard deviation of a score over images.")] = None,
     correlation: Annotated[
         float, typer.Option(help="Without a run: correlation of two models' scores on an image.")

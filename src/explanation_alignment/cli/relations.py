@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from explanation_alignment.cli.display.tables import Format
-from explanation_alignment.cli.options import RunPath
+from explanation_alignment.cli.options import OnlyDataset, OnlyMethod, OnlyRegion, OutputFormat, RunPath
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,12 +23,10 @@ def relate(
     ] = "iou_coverage",
     control: Annotated[str | None, typer.Option(help="Columns of numbers held fixed, separated by commas.")] = None,
     group: Annotated[str | None, typer.Option(help="A column of words held fixed, such as family.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only this dataset.")] = None,
-    method: Annotated[str | None, typer.Option(help="Only this saliency method.")] = None,
-    region: Annotated[str | None, typer.Option(help="Only this region.")] = None,
-    format: Annotated[
-        Format, typer.Option(help="For people or for machines; machines get every column.")
-    ] = Format.table,
+    dataset: OnlyDataset = None,
+    method: OnlyMethod = None,
+    region: OnlyRegion = None,
+    format: OutputFormat = Format.table,
 ) -> None:
     """Relate two columns over the models of a run, with other columns held fixed.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from explanation_alignment.cli.display.tables import Format
-from explanation_alignment.cli.options import RunPath
+from explanation_alignment.cli.options import OnlyMethod, OutputFormat, RunPath
 
 if TYPE_CHECKING:
     import polars as pl
@@ -25,7 +25,7 @@ def reliance(
     min_flip: Annotated[
         float, typer.Option(help="By what share of the images the region must change more predictions than elsewhere.")
     ] = 0.02,
-    method: Annotated[str | None, typer.Option(help="Only this saliency method.")] = None,
+    method: OnlyMethod = None,
     pool: Annotated[
         str | None, typer.Option(help="Take together instead of apart: dataset, seed, or dataset,seed.")
     ] = None,
@@ -35,9 +35,7 @@ def reliance(
             help="Regions to accept as the reason, separated by commas, '' for none; the datasets' own by default."
         ),
     ] = None,
-    format: Annotated[
-        Format, typer.Option(help="For people or for machines; machines get every column.")
-    ] = Format.table,
+    format: OutputFormat = Format.table,
 ) -> None:
     """Rank the regions of each model, and tell which of them it seems to rely on, by a stated rule.
 

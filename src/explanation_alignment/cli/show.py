@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from explanation_alignment.cli.display.tables import Format, print_for_machines
-from explanation_alignment.cli.options import RunPath
+from explanation_alignment.cli.options import (
+    Level,
+    OnlyDatasets,
+    OnlyMethods,
+    OnlyModels,
+    OnlyRegions,
+    OutputFormat,
+    RunPath,
+)
 from explanation_alignment.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,11 +49,11 @@ def show(
     ] = None,
     ascending: Annotated[bool, typer.Option("--ascending", help="With --sort: the smallest number first.")] = False,
     metric: Annotated[list[str] | None, typer.Option(help="Only this metric; repeatable.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="Only this model; repeatable, as are the next three.")] = None,
-    region: Annotated[list[str] | None, typer.Option(help="Only this region.")] = None,
-    dataset: Annotated[list[str] | None, typer.Option(help="Only this dataset.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="Only this method.")] = None,
-    level: Annotated[float, typer.Option(help="Coverage of the intervals.")] = 0.95,
+    model: OnlyModels = None,
+    region: OnlyRegions = None,
+    dataset: OnlyDatasets = None,
+    method: OnlyMethods = None,
+    level: Level = 0.95,
     cluster: Annotated[
         str | None, typer.Option(help="class or attr_NAME: intervals draw these anew in place of images.")
     ] = None,
@@ -59,9 +67,7 @@ def show(
     ranking: Annotated[
         bool, typer.Option("--ranking", help="Whether models keep their order over binarizations.")
     ] = False,
-    format: Annotated[
-        Format, typer.Option(help="For people or for machines; machines get every column.")
-    ] = Format.table,
+    format: OutputFormat = Format.table,
     provenance: Annotated[bool, typer.Option("--provenance", help="What was asked, of what, with what.")] = False,
 ) -> None:
     """Show a run: explanation alignment with intervals, chance and denominators.

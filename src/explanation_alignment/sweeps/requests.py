@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Final
 
-from explanation_alignment.classifiers.expansion import ModelSpec
+from explanation_alignment.classifiers.expansion import ModelSpec, identify_weights
+from explanation_alignment.errors import ModelError
 from explanation_alignment.evaluation.units import cut, in_shard
 from explanation_alignment.runs.identity import NUMERICS_VERSION, digest
 from explanation_alignment.runs.reader import Run
@@ -40,13 +39,10 @@ def request_digest(model: ModelSpec, asked: Mapping[str, Any]) -> str | None:
     kind = model.spec.partition(":")[0]
     if kind not in _LIBRARIES:
         return None
-    weights = model.weights
-    if weights != "default" and weights != "random" and not weights.startswith("random:"):
-        try:
-            with Path(weights).open("rb") as handle:
-                weights = hashlib.file_digest(handle, "sha256").hexdigest()
-        except OSError:
-            return None  # building it says what is wrong
+    try:
+        weights = identify_weights(model.weights)
+    except ModelError:
+        return None  # building it says what is wrong
     own = model.preprocessing
     return digest(
         {

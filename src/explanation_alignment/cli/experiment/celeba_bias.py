@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 import typer
 
-from explanation_alignment.cli.options import Device, OneSeed, Out, Quiet, SeveralSeeds, seeds_of, whole_numbers
+from explanation_alignment.cli.experiment.options import DrawSeed, EvalBatchSize, ToyFaces, ToySeed
+from explanation_alignment.cli.options import (
+    Device,
+    OneSeed,
+    Out,
+    Quiet,
+    SeveralSeeds,
+    Workers,
+    seeds_of,
+    whole_numbers,
+)
 
 __all__ = ["celeba_bias"]
 
@@ -17,10 +27,8 @@ def celeba_bias(
     hq_dir: Annotated[
         Path | None, typer.Option(help="CelebAMask-HQ's folder, for masks of the hair; without it no hair is tested.")
     ] = None,
-    toy: Annotated[
-        bool, typer.Option("--toy", help="Generated faces, written below --out and read from there; no files needed.")
-    ] = False,
-    toy_seed: Annotated[int, typer.Option(help="Another one, other generated faces.", min=0)] = 0,
+    toy: ToyFaces = False,
+    toy_seed: ToySeed = 0,
     out: Out = Path("runs/celeba-bias"),
     seed: OneSeed = None,
     seeds: SeveralSeeds = None,
@@ -82,9 +90,9 @@ def celeba_bias(
     hair_per_group: Annotated[
         int | None, typer.Option(help="Test images with a mask of the hair, a group. (Published: 180.)")
     ] = None,
-    draw_seed: Annotated[int | None, typer.Option(help="Decides which images are drawn.", min=0)] = None,
-    eval_batch_size: Annotated[int, typer.Option(help="Images explained at once.", min=1)] = 64,
-    workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
+    draw_seed: DrawSeed = None,
+    eval_batch_size: EvalBatchSize = 64,
+    workers: Workers = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:

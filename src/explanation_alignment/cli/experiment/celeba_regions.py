@@ -7,7 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from explanation_alignment.cli.options import Device, OneSeed, Out, Quiet, SeveralSeeds, seeds_of
+from explanation_alignment.cli.experiment.options import DrawSeed, EvalBatchSize, ToyFaces, ToySeed
+from explanation_alignment.cli.options import Device, OneSeed, Out, Quiet, SeveralSeeds, Workers, seeds_of
 
 __all__ = ["celeba_regions"]
 
@@ -36,10 +37,8 @@ def celeba_regions(
         ),
     ] = None,
     weights: Annotated[str, typer.Option(help="Of --model: default, random, random:SEED or a checkpoint.")] = "default",
-    toy: Annotated[
-        bool, typer.Option("--toy", help="Generated faces, written below --out and read from there; no files needed.")
-    ] = False,
-    toy_seed: Annotated[int, typer.Option(help="Another one, other generated faces.", min=0)] = 0,
+    toy: ToyFaces = False,
+    toy_seed: ToySeed = 0,
     out: Out = Path("runs/celeba-regions"),
     seed: OneSeed = None,
     seeds: SeveralSeeds = None,
@@ -55,7 +54,7 @@ def celeba_regions(
         float | None,
         typer.Option(help="Biased test images of a rare group, of a common one's. (Published: .25.)"),
     ] = None,
-    draw_seed: Annotated[int | None, typer.Option(help="Decides which images are drawn.")] = None,
+    draw_seed: DrawSeed = None,
     images: Annotated[
         str | None, typer.Option(help="hq, what the masks were drawn on, or aligned, 10 px off. (Published: aligned.)")
     ] = None,
@@ -66,8 +65,8 @@ def celeba_regions(
             help="Draw also from images of persons the models were trained on. (Published: so.)",
         ),
     ] = False,
-    eval_batch_size: Annotated[int, typer.Option(help="Images explained at once.", min=1)] = 64,
-    workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
+    eval_batch_size: EvalBatchSize = 64,
+    workers: Workers = 0,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from explanation_alignment.cli.options import Device, Out, Quiet
+from explanation_alignment.cli.experiment.options import (
+    BatchSize,
+    Cache,
+    ModelWeights,
+    PublishedModels,
+    Sample,
+    SampleSeed,
+)
+from explanation_alignment.cli.options import Device, Out, Quiet, Workers
 
 __all__ = ["cifar100_transfer"]
 
@@ -16,39 +24,30 @@ def cifar100_transfer(
     imagenet_dir: Annotated[Path | None, typer.Option(help="Folder with ImageNet's images and boxes.")] = None,
     cifar_dir: Annotated[Path | None, typer.Option(help="Folder with CIFAR-100, or its archive.")] = None,
     out: Out = Path("runs/cifar100-transfer"),
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names or patterns of the published list (resnet*), or specs (timm:resnet50); several joined by "
-            "commas; repeatable. (Published: paper:timm, 195 models.)",
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="default, random or random:SEED.")] = "default",
+    models: PublishedModels = None,
+    weights: ModelWeights = "default",
     features: Annotated[
         str, typer.Option(help="What regressions are trained on: logits or penultimate. (Published: logits.)")
     ] = "logits",
     draws: Annotated[
         int, typer.Option(help="Draws of the training images, the same for every model. (Published: 1.)", min=1)
     ] = 5,
-    sample: Annotated[
-        int | None,
-        typer.Option(help="Only so many ImageNet images, class-balanced and seeded. (Published: all.)", min=1),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the sample.", min=0)] = 0,
+    sample: Sample = None,
+    seed: SampleSeed = 0,
     toy: Annotated[
         bool, typer.Option("--toy", help="Small generated images, and small models trained on them; no files needed.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Images at once.", min=1)] = 32,
-    workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
-    cache: Annotated[str, typer.Option(help="Decoded images for the next model: auto, off, or a folder.")] = "auto",
+    batch_size: BatchSize = 32,
+    workers: Workers = 0,
+    cache: Cache = "auto",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """CIFAR-100 transfer: do models that look where people look transfer better?
 
-    Explains every model on ImageNet at its own size, and trains logistic regressions on what it makes of one CIFAR-100
-    image a class. A model that fails is recorded; the same command again tries it anew and does only what is missing.
+    Explains every model (published: the 195 of paper:timm) on ImageNet at its own size, and trains logistic regressions
+    on what it makes of one CIFAR-100 image a class. A model that fails is recorded; the same command again tries it
+    anew and does only what is missing.
     """
     from explanation_alignment.cli.experiment.failures import print_models_experiment
     from explanation_alignment.cli.memory import keep_freed_memory

@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet
+from explanation_alignment.cli.experiment.options import (
+    BatchSize,
+    Cache,
+    ModelWeights,
+    PublishedModels,
+    Sample,
+    SampleSeed,
+)
+from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet, Workers
 
 __all__ = ["imagenet"]
 
@@ -15,19 +23,10 @@ __all__ = ["imagenet"]
 def imagenet(
     data_dir: OptionalDataDir = None,
     out: Out = Path("runs/imagenet"),
-    models: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Names or patterns of the published list (resnet*), or specs (timm:resnet50); several joined by "
-            "commas; repeatable. (Published: paper:torchvision, 22 models.)",
-            show_default=False,
-        ),
-    ] = None,
-    weights: Annotated[str, typer.Option(help="default, random or random:SEED.")] = "default",
-    sample: Annotated[
-        int | None, typer.Option(help="Only so many images, class-balanced and seeded. (Published: all.)", min=1)
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Decides the sample.", min=0)] = 0,
+    models: PublishedModels = None,
+    weights: ModelWeights = "default",
+    sample: Sample = None,
+    seed: SampleSeed = 0,
     resize: Annotated[
         int | None, typer.Option(help="Shorter side in pixels, every model. (Published: 256.)", min=1)
     ] = None,
@@ -37,16 +36,17 @@ def imagenet(
     toy: Annotated[
         bool, typer.Option("--toy", help="A small generated ImageNet, and small models trained on it; no files needed.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Images explained at once.", min=1)] = 32,
-    workers: Annotated[int, typer.Option(help="Processes that decode images.", min=0)] = 0,
-    cache: Annotated[str, typer.Option(help="Decoded images for the next model: auto, off, or a folder.")] = "auto",
+    batch_size: BatchSize = 32,
+    workers: Workers = 0,
+    cache: Cache = "auto",
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """ImageNet: models of similar accuracy, right for different reasons?
 
-    Explains every model with Grad-CAM under one crop, and lists the pairs that are equally accurate and differently
-    aligned. A model that fails is recorded; the same command again tries it anew and does only what is missing.
+    Explains every model (published: the 22 of paper:torchvision) with Grad-CAM under one crop, and lists the pairs that
+    are equally accurate and differently aligned. A model that fails is recorded; the same command again tries it anew
+    and does only what is missing.
     """
     from dataclasses import replace
 

@@ -28,18 +28,33 @@ if TYPE_CHECKING:
     from explanation_alignment.runs.reader import Run
 
 __all__ = [
+    "BEFORE",
+    "IOU",
+    "QUANTITIES",
     "TESTS",
     "bias_results",
     "dose_response_results",
     "is_compared",
     "monotone_within_error",
     "performance",
+    "seeds_of",
     "verdict_counts",
     "verdicts",
 ]
 
 #: The test sets, as the tables call them.
 TESTS: Final = ("biased", "unbiased", "hair")
+#: The metric the study's numbers are of.
+IOU: Final = "iou_coverage"
+#: What the untrained network's numbers are called beside the others.
+BEFORE: Final = "the network before training"
+#: What the dose-response measures, in words.
+QUANTITIES: Final[Mapping[str, str]] = {
+    "accuracy common": "common groups (black smiling, blond not smiling)",
+    "accuracy rare": "rare groups (black not smiling, blond smiling)",
+    "excess mouth": "mouth",
+    "excess hair": "hair",
+}
 #: What a group's rows are named in the summary.
 _PREFIX: Final = "attr_group="
 _WORDS: Final = tuple(group_word(group) for group in GROUPS)
@@ -219,6 +234,11 @@ def monotone_within_error(table: pl.DataFrame, quantity: str, *, falls: bool) ->
 def is_compared(run: Run) -> bool:
     """Whether the reported numbers may stand beside the run's: never beside those of generated faces."""
     return not run.info["toy"]
+
+
+def seeds_of(run: Run) -> list[int]:
+    """The seeds whose models are there, in order."""
+    return sorted({item["question"]["seed"] for item in run.evaluations.values()})
 
 
 def _by_test(table: pl.DataFrame) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.experiments.beginning import adopt, check_seeds, experiment_record
 from explanation_alignment.experiments.celeba.protocol import (
     METHODS,
     MODELS,
@@ -91,10 +91,7 @@ def run_bias_experiment(
     from explanation_alignment.experiments.celeba.models import check_network, trained_models, untrained_model
     from explanation_alignment.runs.writer import RunWriter
 
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UsageError(
-            f"seeds: expected different whole numbers from 0 on, got {', '.join(map(str, seeds)) or 'none'}"
-        )
+    check_seeds(seeds)
     if len(set(correlations)) < len(correlations):
         raise UsageError(f"correlations: expected different numbers, got {', '.join(map(str, correlations))}")
     if data_dir is None and hq_dir is not None:
@@ -113,7 +110,7 @@ def run_bias_experiment(
     tests = faces.test_sets(protocol)
     experiment = _experiment(protocol, faces, training, tests)
     if faces.toy:
-        _adopt(Path(out), experiment)
+        adopt(Path(out), experiment)
     RunWriter(out, experiment=experiment, toy=faces.toy)  # refuses an unsuitable folder before any training
     record_draws(Path(out) / "draws", [*training.values(), *tests.values()])
     if correlations:
@@ -146,17 +143,6 @@ def _generated(out: Path, protocol: Protocol, pairing: HairPairing, seed: int, p
     return trees.celeba, trees.celebamask_hq
 
 
-def _adopt(out: Path, experiment: dict[str, Any]) -> None:
-    """Make a run that was begun for its generated faces, and holds nothing else yet, this experiment's."""
-    from explanation_alignment.runs.writer import RunWriter
-
-    if not (out / "run.json").is_file():
-        return
-    with RunWriter(out, experiment=None, toy=True).updating() as info:
-        if info["experiment"] is None and not info["evaluations"]:
-            info["experiment"] = experiment
-
-
 def _experiment(
     protocol: Protocol, faces: Faces, training: dict[str, GroupedFaces], tests: dict[str, GroupedFaces]
 ) -> dict[str, Any]:
@@ -173,7 +159,4 @@ def _experiment(
         "persons_in_training_and_test": shared,
         "draws": {drawn.name: f"{len(drawn)} faces {digest_of(drawn.ids())}" for drawn in draws},
     }
-    record: dict[str, Any] = json.loads(
-        json.dumps({"name": "celeba-bias", "settings": {**asdict(protocol), "data": data}})
-    )
-    return record
+    return experiment_record("celeba-bias", {**asdict(protocol), "data": data})

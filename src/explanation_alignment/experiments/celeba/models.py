@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
+from explanation_alignment.classifiers.expansion import identify_weights
 from explanation_alignment.classifiers.load import seed_of
-from explanation_alignment.errors import ModelError
 from explanation_alignment.experiments.celeba.draws import Faces
 from explanation_alignment.experiments.celeba.protocol import MODELS, UNTRAINED, Protocol
 from explanation_alignment.experiments.training import DatasetTraining, build_network, trained
@@ -69,7 +67,7 @@ def trained_models(
             "model": model,
             "network": protocol.network,
             "head": protocol.head,
-            "weights": _named(protocol.weights),
+            "weights": identify_weights(protocol.weights),
             "data": training.describe(),
         }
         for seed in seeds:
@@ -144,14 +142,3 @@ def _classifier(
         device=device,
         cam_layer=protocol.layer,
     )
-
-
-def _named(weights: str) -> str | Mapping[str, Any]:
-    """What decides the weights a training starts from: words, or a checkpoint's content."""
-    if weights == "default" or weights.partition(":")[0] == "random":
-        return weights
-    try:
-        with Path(weights).open("rb") as handle:
-            return {"sha256": hashlib.file_digest(handle, "sha256").hexdigest()}
-    except OSError as error:
-        raise ModelError(f"weights {weights}: cannot be read ({error.strerror or error})") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.experiments.beginning import adopt, check_seeds, experiment_record
 from explanation_alignment.experiments.celeba.protocol import METHODS, MODELS, TOY, Protocol
 from explanation_alignment.experiments.celeba.regions_protocol import NAME, REGIONS_TOY, RegionsProtocol
 
@@ -99,7 +99,7 @@ def run_regions_experiment(
     drawn = draw_region_faces(hq_dir, data_dir, protocol, trained_on)
     experiment = _record(protocol, drawn, None if faces is None else source)
     if toy:
-        _adopt(Path(out), experiment)
+        adopt(Path(out), experiment)
     RunWriter(out, experiment=experiment, toy=toy)  # refuses an unsuitable folder before any training
     record_draws(Path(out) / "draws", [*drawn.test_sets.values(), *(trained_on or ())])
     if progress:
@@ -134,10 +134,7 @@ def _check(
     models: str | Path | None,
 ) -> None:
     """Refuse what does not go together."""
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UsageError(
-            f"seeds: expected different whole numbers from 0 on, got {', '.join(map(str, seeds)) or 'none'}"
-        )
+    check_seeds(seeds)
     if classifiers and models is not None:
         raise UsageError("give classifiers, or a run whose models are to be taken, not both")
     names = [classifier.name for classifier in classifiers]
@@ -186,17 +183,6 @@ def _generated(
     return trees.celeba, trees.celebamask_hq
 
 
-def _adopt(out: Path, experiment: dict[str, Any]) -> None:
-    """Make a run that was begun for its generated faces, and holds nothing else yet, this experiment's."""
-    from explanation_alignment.runs.writer import RunWriter
-
-    if not (out / "run.json").is_file():
-        return
-    with RunWriter(out, experiment=None, toy=True).updating() as info:
-        if info["experiment"] is None and not info["evaluations"]:
-            info["experiment"] = experiment
-
-
 def _record(protocol: RegionsProtocol, drawn: RegionFaces, source: ModelSource | None) -> dict[str, Any]:
     """The experiment's record, as run.json will hold it: all its numbers, and which images were drawn."""
     from explanation_alignment.experiments.celeba.draws import digest_of
@@ -211,5 +197,4 @@ def _record(protocol: RegionsProtocol, drawn: RegionFaces, source: ModelSource |
         "training": None if source is None else asdict(source.protocol),
         "data": data,
     }
-    record: dict[str, Any] = json.loads(json.dumps({"name": NAME, "settings": settings}))
-    return record
+    return experiment_record(NAME, settings)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.experiments.beginning import experiment_record
 from explanation_alignment.experiments.cifar100_transfer.protocol import (
     EXPERIMENT,
     METRICS,
@@ -84,12 +84,10 @@ def run_experiment(
         RunError: if ``out`` cannot be written or holds another run, or too many images fail.
     """
     from explanation_alignment.classifiers.classifier import resolve_device
-    from explanation_alignment.classifiers.expansion import ModelSpec
     from explanation_alignment.datasets.cifar100 import open_cifar100
     from explanation_alignment.datasets.imagenet import ImageNet
     from explanation_alignment.experiments.cifar100_transfer.transfer import Transfer
     from explanation_alignment.experiments.many_models import requested_models
-    from explanation_alignment.runs.writer import RunWriter
     from explanation_alignment.sweeps import evaluate_models
 
     if {toy} != {imagenet_dir is None, cifar_dir is None}:
@@ -99,19 +97,12 @@ def run_experiment(
     wanted = check_features(features)
     protocol = protocol or (TOY if toy else Protocol())
     where = resolve_device(device)
-    experiment: dict[str, Any] = json.loads(json.dumps({"name": EXPERIMENT, "settings": asdict(protocol)}))
+    experiment = experiment_record(EXPERIMENT, asdict(protocol))
     if toy:
-        from explanation_alignment.experiments.imagenet.toy_models import (
-            toy_cifar100,
-            toy_imagenet,
-            toy_preprocessing,
-            trained_models,
-        )
+        from explanation_alignment.experiments.imagenet.toy_models import begin_toy, toy_cifar100, toy_preprocessing
 
-        RunWriter(out, experiment=experiment, toy=True)  # refuses an unsuitable folder before any training
-        imagenet, cifar = toy_imagenet(Path(out) / "data"), toy_cifar100(Path(out) / "data")
-        checkpoints = trained_models(Path(out), device=where, progress=progress)
-        chosen = [ModelSpec(spec, str(path), None, toy_preprocessing()) for spec, path in checkpoints.items()]
+        imagenet, chosen = begin_toy(Path(out), experiment, toy_preprocessing(), device=where, progress=progress)
+        cifar = toy_cifar100(Path(out) / "data")
     else:
         chosen = requested_models(models, "timm", weights)
         imagenet, cifar = ImageNet(imagenet_dir), open_cifar100(cifar_dir)

@@ -6,7 +6,6 @@ and nothing is taken for something else.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
@@ -21,9 +20,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from explanation_alignment.classifiers.expansion import ModelSpec
+from explanation_alignment.classifiers.expansion import ModelSpec, identify_weights
 from explanation_alignment.datasets.base import draw_balanced, labels_of
-from explanation_alignment.errors import DatasetError, ModelError, UsageError, first_line
+from explanation_alignment.errors import DatasetError, ModelError, UsageError
 from explanation_alignment.experiments.cifar100_transfer.protocol import Features, Protocol
 from explanation_alignment.experiments.cifar100_transfer.results import SCORES, TRANSFER_SCHEMA
 from explanation_alignment.progress import progress_bars
@@ -222,7 +221,7 @@ class Transfer:
         own = model.preprocessing
         question = {
             "spec": model.spec,
-            "weights": _weights(model.weights),
+            "weights": identify_weights(model.weights),
             "input_size": model.input_size if own is None else own.input_size[1],
             "resize": self.protocol.resize,
             "crop": self.protocol.crop,
@@ -376,17 +375,6 @@ def transfer_preprocessing(protocol: Protocol, side: int) -> Preprocessing:
 
     geometry = Geometry(resize=round(protocol.resize * side / protocol.crop), crop=(side, side))
     return Preprocessing((3, side, side), geometry, protocol.mean, protocol.std)
-
-
-def _weights(given: str) -> str:
-    """Words for weights as they are, a checkpoint as the digest of its file."""
-    if given == "default" or given == "random" or given.startswith("random:"):
-        return given
-    try:
-        with Path(given).open("rb") as handle:
-            return hashlib.file_digest(handle, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"weights {given!r}: cannot be read ({first_line(error)})") from error
 
 
 def _slug(model: ModelSpec, features: str, identity: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.experiments.beginning import experiment_record
 from explanation_alignment.experiments.imagenet.protocol import EXPERIMENT, METRICS, TOY, Protocol
 
 if TYPE_CHECKING:
@@ -67,10 +67,8 @@ def run_experiment(
         RunError: if ``out`` cannot be written or holds another run, or too many images fail.
     """
     from explanation_alignment.classifiers.classifier import resolve_device
-    from explanation_alignment.classifiers.expansion import ModelSpec
     from explanation_alignment.datasets.imagenet import ImageNet
     from explanation_alignment.experiments.many_models import requested_models
-    from explanation_alignment.runs.writer import RunWriter
     from explanation_alignment.sweeps import evaluate_models
 
     if toy == (data_dir is not None):
@@ -78,14 +76,11 @@ def run_experiment(
     protocol = protocol or (TOY if toy else Protocol())
     preprocessing = _preprocessing(protocol)
     where = resolve_device(device)
-    experiment: dict[str, Any] = json.loads(json.dumps({"name": EXPERIMENT, "settings": asdict(protocol)}))
+    experiment = experiment_record(EXPERIMENT, asdict(protocol))
     if toy:
-        from explanation_alignment.experiments.imagenet.toy_models import toy_imagenet, trained_models
+        from explanation_alignment.experiments.imagenet.toy_models import begin_toy
 
-        RunWriter(out, experiment=experiment, toy=True)  # refuses an unsuitable folder before any training
-        dataset = toy_imagenet(Path(out) / "data")
-        checkpoints = trained_models(Path(out), device=where, progress=progress)
-        chosen = [ModelSpec(spec, str(path), None, preprocessing) for spec, path in checkpoints.items()]
+        dataset, chosen = begin_toy(Path(out), experiment, preprocessing, device=where, progress=progress)
     else:
         chosen = requested_models(models, "torchvision", weights, preprocessing=preprocessing)
         dataset = ImageNet(data_dir)

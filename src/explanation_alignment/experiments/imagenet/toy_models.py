@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from explanation_alignment.experiments.training.recipe import Recipe, StepDecay
 
@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from explanation_alignment.classifiers.classifier import Preprocessing
+    from explanation_alignment.classifiers.expansion import ModelSpec
     from explanation_alignment.datasets.cifar100 import CIFAR100
     from explanation_alignment.datasets.imagenet import ImageNet
 
-__all__ = ["TOY_MODELS", "TOY_SIZE", "toy_cifar100", "toy_imagenet", "toy_preprocessing", "trained_models"]
+__all__ = ["TOY_MODELS", "TOY_SIZE", "begin_toy", "toy_cifar100", "toy_imagenet", "toy_preprocessing", "trained_models"]
 
 #: Convolutional networks, a transformer, and a hybrid (``other``), a third to half a million parameters each.
 TOY_MODELS: Final = (
@@ -39,6 +40,30 @@ _CLASSES: Final = 12
 _TRAINING_IMAGES, _TEST_IMAGES, _CIFAR_IMAGES = 480, 240, 1000
 #: Of the generated images; those for training are others than those for testing.
 _TEST_SEED, _TRAINING_SEED = 0, 1
+
+
+def begin_toy(
+    out: Path, experiment: Mapping[str, Any], preprocessing: Preprocessing, *, device: torch.device, progress: bool
+) -> tuple[ImageNet, list[ModelSpec]]:
+    """The generated ImageNet and the toy models, written to and trained below a run folder where they are not there.
+
+    Args:
+        out: the run folder; begun for the experiment first, so that an unsuitable one is refused before any training.
+        experiment: its record.
+        preprocessing: what the models' images go through when they are explained.
+        device: where to train.
+        progress: show it on stderr.
+
+    Raises:
+        RunError: if ``out`` cannot be written or holds another run.
+    """
+    from explanation_alignment.classifiers.expansion import ModelSpec
+    from explanation_alignment.runs.writer import RunWriter
+
+    RunWriter(out, experiment=experiment, toy=True)
+    dataset = toy_imagenet(out / "data")
+    checkpoints = trained_models(out, device=device, progress=progress)
+    return dataset, [ModelSpec(spec, str(path), None, preprocessing) for spec, path in checkpoints.items()]
 
 
 def toy_imagenet(folder: Path, *, training: bool = False) -> ImageNet:

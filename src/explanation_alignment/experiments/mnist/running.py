@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from explanation_alignment.errors import UsageError
+from explanation_alignment.experiments.beginning import check_seeds, experiment_record
 from explanation_alignment.experiments.mnist.protocol import DEMO, METHODS, MODELS, Protocol
 
 if TYPE_CHECKING:
@@ -58,17 +58,14 @@ def run_experiment(
     from explanation_alignment.experiments.training import Recipe, StepDecay, trained
     from explanation_alignment.runs.writer import RunWriter
 
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise UsageError(
-            f"seeds: expected different whole numbers from 0 on, got {', '.join(map(str, seeds)) or 'none'}"
-        )
+    check_seeds(seeds)
     if protocol is None:
         protocol = DEMO if data_dir is None else Protocol()
     where = resolve_device(device)
     train_images = InkImages.load(data_dir, "train")
     test_images = InkImages.load(data_dir, "test")
     data = {"source": train_images.source, "train": train_images.digest(), "test": test_images.digest()}
-    experiment = {"name": "mnist", "settings": {**asdict(protocol), "data": data}}
+    experiment = experiment_record("mnist", {**asdict(protocol), "data": data})
     RunWriter(out, experiment=experiment)  # refuses an unsuitable folder before any training
     recipe = Recipe(
         protocol.epochs,
