@@ -48,6 +48,58 @@ class TestNormalise:
             Preprocessing((3, 5, 4), **setting)
 
 
+class Flattening(nn.Module):
+    """Looks at its feature maps' memory, as many a script does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Conv2d(3, 4, 3), nn.Linear(144, 2)
+        self.seen: list[bool] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen.append(images.is_contiguous(memory_format=torch.channels_last))
+        return self.head(self.features(images).view(len(images), -1))
+
+
+class TestChannelsLast:
+    @pytest.mark.parametrize(
+        ("spec", "precision", "wanted"),
+        [
+            ("timm:resnet18", "fp32", True),
+            ("torchvision:resnet18", "bf16", True),
+            ("paper:timm/resnet18", "fp32", True),
+            ("toy:faces", "fp32", True),
+            ("hf:org/name", "fp32", False),
+            ("file:a.py:build", "fp32", False),
+            (None, "fp32", False),
+        ],
+    )
+    def test_only_of_networks_that_are_known_to_take_it(self, spec: str | None, precision: str, wanted: bool) -> None:
+        classifier = Classifier(small(), Preprocessing((3, 8, 8)), spec=spec, precision=precision, device="cpu")
+        assert classifier.channels_last is wanted
+
+    def test_numbers_are_those_of_the_other_format(self) -> None:
+        images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        found = []
+        for channels_last in (False, True):
+            classifier = Classifier(small(), Preprocessing((3, 8, 8)), device="cpu", channels_last=channels_last)
+            inputs = images.clone().requires_grad_()
+            with classifier.explaining():
+                logits = classifier.logits(inputs)
+                (gradient,) = torch.autograd.grad(logits[:, 0].sum(), inputs)
+            assert gradient.shape == images.shape
+            found.append((logits.detach(), gradient))
+        torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)
+
+    def test_a_network_that_views_its_maps_is_left_alone_or_told_of(self) -> None:
+        module, images = Flattening(), torch.rand(4, 3, 8, 8)
+        Classifier(module, Preprocessing((3, 8, 8)), device="cpu").logits(images)
+        assert module.seen == [False]
+        with pytest.raises(ModelError, match=r"calls view on its feature maps; give Classifier\(channels_last=False\)"):
+            Classifier(module, Preprocessing((3, 8, 8)), device="cpu", channels_last=True).logits(images)
+        assert module.seen == [False, True]
+
+
 class TestIdentity:
     def test_of_a_module_in_hand(self) -> None:
         classifier = Classifier(DigitNetwork(), DIGIT_PREPROCESSING, ["a"] * 10, device="cpu")

@@ -21,6 +21,8 @@ __all__ = ["PRECISIONS", "Classifier", "Preprocessing", "resolve_device", "weigh
 
 #: What a network may be run in.
 PRECISIONS: Final = ("fp32", "bf16")
+#: Kinds of specs whose networks are known to take images in any memory format: all of them were tried.
+_ANY_FORMAT: Final = ("timm", "torchvision", "paper", "toy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,9 @@ class Classifier:
         paper_layer: what ``layer=paper`` means: a layer's name, ``"last_conv"``, or None if nothing was published.
         notes: what was done to the network that its reader should know.
         precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast; logits and maps are float32 either way.
+        channels_last: whether the network gets its images with their channels side by side in memory. Convolutions are
+            quicker so, on a CPU and in bf16; numbers change by rounding. A network that calls ``view`` on its feature
+            maps may refuse it. Default: where that helps, and the spec says that it is timm's, torchvision's or ours.
 
     Attributes:
         module: the ``nn.Module``, on ``device``.
@@ -105,6 +110,7 @@ class Classifier:
         paper_layer: str | None = None,
         notes: Sequence[str] = (),
         precision: str = "fp32",
+        channels_last: bool | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise UsageError(f"precision: expected {' or '.join(PRECISIONS)}, got {precision!r}")
@@ -121,6 +127,10 @@ class Classifier:
         self.paper_layer = paper_layer
         self.notes = tuple(notes)
         self.precision = precision
+        if channels_last is None:
+            helps = self.device.type == "cpu" or precision == "bf16"
+            channels_last = helps and self.spec.partition(":")[0] in _ANY_FORMAT
+        self.channels_last = channels_last
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """What the network says of images: one number a class.
@@ -137,8 +147,17 @@ class Classifier:
         Raises:
             ModelError: if the network returns anything else, saying what.
         """
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            output = self.module(images)
+        taken = images.to(memory_format=torch.channels_last) if self.channels_last else images
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                output = self.module(taken)
+        except RuntimeError as error:
+            if self.channels_last and "view size is not compatible" in str(error):
+                raise ModelError(
+                    f"{self.name} takes no images with channels last: it calls view on its feature maps; "
+                    "give Classifier(channels_last=False)"
+                ) from error
+            raise
         logits = self._chosen(output)
         if self.precision == "bf16" and isinstance(logits, torch.Tensor):
             logits = logits.to(torch.float32)
