@@ -98,11 +98,11 @@ def examples(wanted: bool) -> Iterator[None]:
 
 def built(model: str, count: int) -> tuple[ea.Classifier, InMemory, torch.Tensor]:
     """The network, the images, and the same as tensors that are ready."""
-    torch.manual_seed(0)
-    network = timm.create_model(model, pretrained=False).eval()
-    _, side, _ = network.pretrained_cfg["input_size"]
-    classifier = ea.Classifier(network, ea.Preprocessing((3, side, side), std=(0.25,) * 3), name=model, device="cpu")
-    dataset = InMemory(count, side, network.num_classes)
+    configuration = timm.get_pretrained_cfg(model)
+    side = configuration.input_size[1]
+    preprocessing = ea.Preprocessing((3, side, side), std=(0.25,) * 3)
+    classifier = ea.load_classifier(f"timm:{model}", "random", "cpu", preprocessing=preprocessing)
+    dataset = InMemory(count, side, configuration.num_classes)
     return classifier, dataset, classifier.preprocessing.normalise(dataset.images)
 
 
