@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import gzip
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core, so a thread a process; read when torch is first imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
