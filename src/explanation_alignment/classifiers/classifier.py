@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
+from explanation_alignment.classifiers.fixed_normalisation import FixedNormalisation
 from explanation_alignment.errors import ModelError, UsageError
 from explanation_alignment.geometry import Geometry
 
@@ -149,7 +150,10 @@ class Classifier:
         """
         taken = images.to(memory_format=torch.channels_last) if self.channels_last else images
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            with (
+                torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"),
+                FixedNormalisation(),
+            ):
                 output = self.module(taken)
         except RuntimeError as error:
             if self.channels_last and "view size is not compatible" in str(error):
