@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,27 +107,9 @@ def write_examples(folder: Path, examples: Iterable[Example], scores: pl.DataFra
         examples: in the order to keep.
         scores: the evaluation's rows; those of the examples are stored with them.
     """
-    images: list[dict[str, Any]] = []
-    maps: list[dict[str, Any]] = []
-    pictures: list[dict[str, Any]] = []
-    for rank, example in enumerate(examples):
-        name = {"sample_id": example.sample_id}
-        images.append(name | {"image": _png(example.image)})
-        outlines = {region: None if one is None else _png(one) for region, one in example.annotations.items()}
-        for (method, binarization), saliency in example.saliency.items():
-            key = name | {"method": method, "binarization": binarization}
-            maps.append(key | {"saliency": _png(_to_bytes(saliency))})
-            for region, outline in outlines.items():
-                salient = example.salient[method, binarization, region]
-                pictures.append(
-                    key
-                    | {
-                        "region": region,
-                        "rank": rank,
-                        "annotation": outline,
-                        "salient": _png(salient),
-                    }
-                )
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # encoding lets other threads run
+        rows = list(threads.map(_rows, examples, count()))
+    images, maps, pictures = ([row for parts in rows for row in parts[place]] for place in range(3))
     words = pl.col("model", "dataset", "target", "method", "binarization", "region", "status").cast(pl.String)
     kinds: Mapping[str, Any] = {"rank": pl.Int32, "annotation": pl.Binary, "salient": pl.Binary}
     pictures_table = pl.DataFrame(pictures, schema_overrides=kinds, infer_schema_length=None)
@@ -168,6 +152,21 @@ def trim_examples(folder: Path, slugs: Sequence[str]) -> None:
             table = pl.read_parquet(path).filter(pl.col("sample_id").is_in(kept["sample_id"].unique().to_list()))
             write_atomically(path, table.write_parquet)
         write_atomically(place / "decisions.parquet", kept.write_parquet)
+
+
+def _rows(example: Example, rank: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """A decision's rows of the images, of the maps and of the decisions, with its pictures as PNG bytes."""
+    name = {"sample_id": example.sample_id}
+    outlines = {region: None if one is None else _png(one) for region, one in example.annotations.items()}
+    maps: list[dict[str, Any]] = []
+    pictures: list[dict[str, Any]] = []
+    for (method, binarization), saliency in example.saliency.items():
+        key = name | {"method": method, "binarization": binarization}
+        maps.append(key | {"saliency": _png(_to_bytes(saliency))})
+        for region, outline in outlines.items():
+            salient = _png(example.salient[method, binarization, region])
+            pictures.append(key | {"region": region, "rank": rank, "annotation": outline, "salient": salient})
+    return [name | {"image": _png(example.image)}], maps, pictures
 
 
 def _to_bytes(saliency: NDArray[np.floating] | NDArray[np.uint8]) -> NDArray[np.uint8]:
