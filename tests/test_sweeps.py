@@ -22,7 +22,7 @@ from torch import nn
 import explanation_alignment as ea
 from explanation_alignment.decoded import DecodedCache, list_cache
 from explanation_alignment.errors import DatasetError, RunError, UnknownNameError, UsageError
-from explanation_alignment.sweeps import running
+from explanation_alignment.sweeps import doing
 from toys import Patches, small_classifier
 
 VIT = ea.ModelSpec("timm:test_vit", "random", 32)
@@ -133,7 +133,7 @@ class TestFailures:
         def refuse(*_: object, **__: object) -> None:
             raise AssertionError("built")
 
-        monkeypatch.setattr(running, "load_classifier", refuse)
+        monkeypatch.setattr(doing, "load_classifier", refuse)
         models = [f"{factories}:one", f"{factories}:two"]
         wrong: Sequence[tuple[type[Exception], dict[str, object]]] = [
             (UnknownNameError, {"methods": ["vanila_gradients"]}),
@@ -168,13 +168,13 @@ class TestFinished:
     def built(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """Specs that were built."""
         built: list[str] = []
-        load = running.load_classifier
+        load = doing.load_classifier
 
         def loaded(spec: str, *arguments: object, **options: object) -> ea.Classifier:
             built.append(spec)
             return load(spec, *arguments, **options)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(running, "load_classifier", loaded)
+        monkeypatch.setattr(doing, "load_classifier", loaded)
         return built
 
     def test_is_not_built_again(self, tmp_path: Path, built: list[str]) -> None:
@@ -270,7 +270,7 @@ def test_each_is_freed_before_the_next(tmp_path: Path, monkeypatch: pytest.Monke
         alive.append(weakref.ref(classifier.module))
         return classifier
 
-    monkeypatch.setattr(running, "load_classifier", loaded)
+    monkeypatch.setattr(doing, "load_classifier", loaded)
     run = sweep(["file:a.py:a", "file:a.py:b", "file:a.py:c"], tmp_path)
     assert not run.failures
     assert len(alive) == 3

@@ -83,7 +83,7 @@ def test_the_same_question_changes_nothing_and_builds_nothing(run: ea.Run, monke
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("built")
 
-    monkeypatch.setattr("explanation_alignment.sweeps.running.load_classifier", refuse)
+    monkeypatch.setattr("explanation_alignment.sweeps.doing.load_classifier", refuse)
     before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()}
     again = run_experiment(None, run.path, toy=True, progress=False)
     after = {path: path.stat().st_mtime_ns for path in run.path.rglob("*") if path.is_file()}

@@ -235,7 +235,7 @@ def forbid_building(patch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("built")
 
-    patch.setattr("explanation_alignment.sweeps.running.load_classifier", refuse)
+    patch.setattr("explanation_alignment.sweeps.doing.load_classifier", refuse)
     patch.setattr("explanation_alignment.classifiers.load.load_classifier", refuse)
 
 

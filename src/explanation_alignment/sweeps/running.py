@@ -1,11 +1,9 @@
-"""The sweep: one classifier after another."""
+"""The sweep: what is to be done is cut into tasks, an executor does them, what came of each is recorded."""
 
 from __future__ import annotations
 
-import gc
 import os
-import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,21 +11,21 @@ from typing import Any
 import torch
 
 from explanation_alignment.classifiers.expansion import ModelSpec, expand_models
-from explanation_alignment.classifiers.load import load_classifier
-from explanation_alignment.datasets.base import labels_of
-from explanation_alignment.datasets.positives import PositiveLabels
-from explanation_alignment.decoded import DEFAULT_LIMIT, DecodedCache, bytes_of, default_folder
-from explanation_alignment.errors import DatasetError, ExplanationAlignmentError, UsageError, first_line
-from explanation_alignment.evaluation import DEFAULT_METHODS, evaluate
+from explanation_alignment.decoded import DEFAULT_LIMIT, DecodedCache, bytes_of
+from explanation_alignment.errors import DatasetError, UsageError
+from explanation_alignment.evaluation import DEFAULT_METHODS
 from explanation_alignment.evaluation.question import dataset_record, is_toy, parse_methods
 from explanation_alignment.evaluation.units import in_shard
+from explanation_alignment.executors import Done, LocalExecutor
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.writer import RunWriter
 from explanation_alignment.saliency.base import Method, Output
 from explanation_alignment.saliency.passes import DEFAULT_CHUNK
-from explanation_alignment.sample import AnnotatedDataset, Sample
+from explanation_alignment.sample import AnnotatedDataset
 from explanation_alignment.sampling import sample_order
+from explanation_alignment.sweeps.asking import Asked, labelled
+from explanation_alignment.sweeps.doing import Doing, Task, decoded_cache, free_memory, reason_of
 from explanation_alignment.sweeps.requests import is_finished, record_failure, record_request, request_digest
 from explanation_alignment.sweeps.watching import SweepWatch
 
@@ -116,88 +114,101 @@ def evaluate_models(
     asked_for = expand_models(models, weights)
     if name is not None and len(asked_for) > 1:
         raise UsageError(f"name: goes with a single classifier, there are {len(asked_for)}")
-    chosen = [_with(model, input_size, name) for model in asked_for]
-    requests = {model: parse_methods(methods_of(model)) for model in chosen}
-    if (sample is not None or intervene) and not callable(getattr(dataset, "labels", None)):
-        dataset = _Labelled(dataset)
-    shown = PositiveLabels(dataset) if target == "positives" else dataset
-    images = len(sample_order(shown, shown.ids(), sample, seed))
-    writer = None
-    if len(chosen) > 1 or (Path(out) / "run.json").is_file():  # a single one that fails leaves no folder
-        writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))
-        with writer.updating() as info:  # whose failures these are, if there will be nothing else
-            info["datasets"].setdefault(shown.name, dataset_record(shown, count_classes=sample is not None))
-    asked = {
-        "precision": precision,
-        "dataset": shown.name,
-        "fingerprint": shown.fingerprint,
-        "sample": sample,
-        "seed": seed,
-        "target": target,
-        "output": output,
-        "metrics": names,
-        "intervene": intervene,
-    }
-    with SweepWatch(len(chosen), images, enabled=progress) as watch:
-        decoded = _cache(cache, cache_limit, len(chosen), watch)
-        for model in chosen:
-            request = request_digest(model, asked)
-            regions = len(dataset.regions)
-            if writer and request and is_finished(writer, request, requests[model], regions, shard):
-                record_failure(writer, model, shown.name, None)
-                watch.skip(model)
-                continue
-            watch.begin(model)
-            try:
-                classifier = load_classifier(
-                    model.spec,
-                    model.weights,
-                    device,
-                    model.name,
-                    input_size=model.input_size,
-                    preprocessing=model.preprocessing,
-                    precision=precision,
-                )
-                evaluate(
-                    classifier,
-                    dataset,
-                    methods_of(model),
-                    out,
-                    target=target,
-                    output=output,
-                    metrics=metrics,
-                    batch_size=batch_size,
-                    chunk=chunk,
-                    sample=sample,
-                    seed=seed,
-                    workers=workers,
-                    shard=shard,
-                    max_errors=max_errors,
-                    intervene=intervene,
-                    experiment=experiment,
-                    progress=watch,
-                    cache=decoded,
-                )
-            except Exception as error:  # whatever one classifier does, the others go on
-                if writer is None or len(chosen) == 1 or isinstance(error, DatasetError):
-                    raise
-                if os.environ.get("EALIGN_DEBUG"):
-                    watch.note(traceback.format_exc())
-                reason = _reason(error)
-                record_failure(writer, model, shown.name, reason)
-                watch.end(reason, failed=True)
-            else:
-                writer = writer or RunWriter(out, experiment=experiment, toy=is_toy(dataset))
-                if request is not None:
-                    key = {"model": classifier.name, "seed": seed, "dataset": shown.name, "target": target}
-                    record_request(writer, request, key)
-                record_failure(writer, model, shown.name, None)
-                watch.end()
-            classifier = None  # type: ignore[assignment]
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+    chosen = {model: methods_of(model) for model in (_with(one, input_size, name) for one in asked_for)}
+    asked = Asked(
+        dataset=labelled(dataset, needed=sample is not None or intervene),
+        out=Path(out),
+        device=device,
+        precision=precision,
+        target=target,
+        output=output,
+        metrics=names,
+        batch_size=batch_size,
+        chunk=chunk,
+        sample=sample,
+        seed=seed,
+        workers=workers,
+        shard=shard,
+        max_errors=max_errors,
+        intervene=intervene,
+        experiment=experiment,
+    )
+    sweep = _Sweep(asked, chosen)
+    with SweepWatch(len(chosen), sweep.images, enabled=progress) as watch:
+        cached = decoded_cache(cache, cache_limit, several=len(chosen) > 1, say=watch.note)
+        for done in LocalExecutor().run(Doing(asked, cached), sweep.tasks(watch), watch):
+            sweep.record(done, watch)
+            del done  # an error holds on to all that its classifier took
+            free_memory()
     return open_run(out)
+
+
+class _Sweep:
+    """What is left to do of a sweep, and what came of it.
+
+    Args:
+        asked: what is asked of every classifier.
+        chosen: the classifiers, each with its methods.
+
+    Raises:
+        UsageError, UnknownNameError: what is asked cannot mean anything, whatever the classifier.
+        RunError: the run cannot be written, or is another kind of run.
+    """
+
+    def __init__(self, asked: Asked, chosen: Mapping[ModelSpec, Sequence[Method]]) -> None:
+        self._asked, self._chosen = asked, chosen
+        self._requests = {model: parse_methods(methods) for model, methods in chosen.items()}
+        self._shown = asked.shown()
+        self._question = asked.question(self._shown)
+        self.images = len(sample_order(self._shown, self._shown.ids(), asked.sample, asked.seed))
+        self._writer: RunWriter | None = None
+        if len(chosen) > 1 or (asked.out / "run.json").is_file():  # a single one that fails leaves no folder
+            self._writer = self._open()
+            with self._writer.updating() as info:  # whose failures these are, if there will be nothing else
+                record = dataset_record(self._shown, count_classes=asked.sample is not None)
+                info["datasets"].setdefault(self._shown.name, record)
+
+    def tasks(self, watch: SweepWatch) -> Iterator[Task]:
+        """What is to be done; what is finished when its turn comes is passed over."""
+        for model, methods in self._chosen.items():
+            if self._is_finished(model):
+                self._note(model, None)
+                watch.skip(str(model))
+                continue
+            yield Task(model, methods, self._asked.shard)
+
+    def record(self, done: Done[Task], watch: SweepWatch) -> None:
+        """Keep what came of a task; where there is one classifier alone, or none could go on, its error is raised."""
+        model = done.task.model
+        if done.error is None:
+            request = request_digest(model, self._question)
+            if request is not None:
+                key = {"model": done.value, "seed": self._asked.seed, "dataset": self._shown.name}
+                record_request(self._writer or self._open(), request, key | {"target": self._asked.target})
+            self._note(model, None)
+            watch.end()
+            return
+        if self._writer is None or len(self._chosen) == 1 or isinstance(done.error, DatasetError):
+            raise done.error
+        if os.environ.get("EALIGN_DEBUG"):
+            watch.note(done.trace)
+        reason = reason_of(done.error)
+        self._note(model, reason)
+        watch.end(reason, failed=True)
+
+    def _open(self) -> RunWriter:
+        return RunWriter(self._asked.out, experiment=self._asked.experiment, toy=is_toy(self._asked.dataset))
+
+    def _is_finished(self, model: ModelSpec) -> bool:
+        request = request_digest(model, self._question)
+        if self._writer is None or request is None:
+            return False
+        regions = len(self._asked.dataset.regions)
+        return is_finished(self._writer, request, self._requests[model], regions, self._asked.shard)
+
+    def _note(self, model: ModelSpec, reason: str | None) -> None:
+        """Keep why a classifier failed, or forget that it ever did."""
+        record_failure(self._writer or self._open(), model, self._shown.name, reason)
 
 
 def _with(model: ModelSpec, input_size: int | None, name: str | None) -> ModelSpec:
@@ -205,40 +216,3 @@ def _with(model: ModelSpec, input_size: int | None, name: str | None) -> ModelSp
     if input_size is not None and model.input_size is None and model.preprocessing is None:
         model = replace(model, input_size=input_size)
     return model if name is None else replace(model, name=name)
-
-
-def _cache(cache: str | Path | DecodedCache, limit: str | int, models: int, watch: SweepWatch) -> DecodedCache | None:
-    if isinstance(cache, DecodedCache):
-        return cache
-    if cache == "off" or (cache == "auto" and (models == 1 or default_folder() is None)):
-        return None
-    return DecodedCache(None if cache == "auto" else cache, limit, watch.note)
-
-
-class _Labelled:
-    """A dataset whose labels have been read: once, not for every classifier."""
-
-    def __init__(self, dataset: AnnotatedDataset) -> None:
-        self._dataset, self._labels = dataset, labels_of(dataset)
-
-    def labels(self) -> Sequence[int | None]:
-        return self._labels
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        return self._dataset[index]
-
-
-def _reason(error: BaseException) -> str:
-    """Why a classifier could not be evaluated, in a line."""
-    words = first_line(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in words:
-        return f"out of memory; give a smaller batch size ({words})"
-    return words if isinstance(error, ExplanationAlignmentError) else f"{type(error).__name__}: {words}"

@@ -11,8 +11,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from explanation_alignment.classifiers.expansion import ModelSpec
-
 __all__ = ["SweepWatch"]
 
 _BAR_WIDTH = 16
@@ -64,9 +62,9 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
         if self._enabled:
             self._console.print(Text(text, "dim"), soft_wrap=True)
 
-    def begin(self, model: ModelSpec) -> None:
+    def begin(self, name: str) -> None:
         """A classifier is being built."""
-        self._name, self._began, self._own = str(model), time.monotonic(), 0
+        self._name, self._began, self._own = name, time.monotonic(), 0
         self._current = self._bars.add_task(self._short, total=self._images, note="building")
         self._tell()
 
@@ -98,9 +96,9 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
         outcome = outcome or f"{self._own} images in {seconds:.0f} s{rate}"
         self._finish(f"{'failed: ' if failed else ''}{outcome}", shown=failed)
 
-    def skip(self, model: ModelSpec) -> None:
-        """The classifier was evaluated before."""
-        self._name = str(model)
+    def skip(self, name: str) -> None:
+        """A classifier was evaluated before."""
+        self._name = name
         self._present += 1
         self._done += 1
         self._finish("is there already", shown=False)

@@ -1,0 +1,87 @@
+"""What a sweep asks of every classifier alike, and how it is to be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from explanation_alignment.datasets.base import labels_of
+from explanation_alignment.datasets.positives import PositiveLabels
+from explanation_alignment.saliency.base import Output
+from explanation_alignment.sample import AnnotatedDataset, Sample
+
+__all__ = ["Asked", "labelled"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Asked:
+    """What is asked of each classifier of a sweep; the fields are those of :func:`~explanation_alignment.evaluate`."""
+
+    dataset: AnnotatedDataset
+    out: Path
+    device: str | torch.device | None
+    precision: str
+    target: str
+    output: Output
+    metrics: Sequence[str]
+    batch_size: int
+    chunk: int
+    sample: int | None
+    seed: int
+    workers: int
+    shard: str | None
+    max_errors: float
+    intervene: bool
+    experiment: Mapping[str, Any] | None
+
+    def shown(self) -> AnnotatedDataset:
+        """The dataset as it stands in the tables: with target ``positives`` that of the positives."""
+        return PositiveLabels(self.dataset) if self.target == "positives" else self.dataset
+
+    def question(self, shown: AnnotatedDataset) -> dict[str, Any]:
+        """Everything that changes numbers, but the classifier and the methods.
+
+        Args:
+            shown: the dataset as it stands in the tables.
+        """
+        return {
+            "precision": self.precision,
+            "dataset": shown.name,
+            "fingerprint": shown.fingerprint,
+            "sample": self.sample,
+            "seed": self.seed,
+            "target": self.target,
+            "output": self.output,
+            "metrics": list(self.metrics),
+            "intervene": self.intervene,
+        }
+
+
+def labelled(dataset: AnnotatedDataset, *, needed: bool) -> AnnotatedDataset:
+    """A dataset whose labels are at hand, read once and not for every classifier; itself where none are needed."""
+    return dataset if not needed or callable(getattr(dataset, "labels", None)) else _Labelled(dataset)
+
+
+class _Labelled:
+    """A dataset whose labels have been read."""
+
+    def __init__(self, dataset: AnnotatedDataset) -> None:
+        self._dataset, self._labels = dataset, labels_of(dataset)
+
+    def labels(self) -> Sequence[int | None]:
+        return self._labels
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self._dataset[index]
