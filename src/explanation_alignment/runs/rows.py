@@ -98,7 +98,10 @@ def score_rows(
         return pa.array(np.repeat(np.array(values, dtype=object), each), pa.string())
 
     def words(codes: NDArray[np.integer], names: Sequence[str]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(by_row(codes).astype(np.int32)), pa.array(names, pa.string()))
+        # each word once: of one that is there twice, the Parquet writer leaves what lay in memory in the file
+        once = list(dict.fromkeys(names))
+        place = np.array([once.index(name) for name in names], dtype=np.int32)
+        return pa.DictionaryArray.from_arrays(pa.array(by_row(place[codes])), pa.array(once, pa.string()))
 
     def word(name: str) -> pa.Array:
         return words(np.zeros(1, dtype=np.int32), [name])
