@@ -28,6 +28,7 @@ from explanation_alignment.map_sources import MapFolder, MapsInMemory, MapSource
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
 from explanation_alignment.metrics.scoring import score_maps
 from explanation_alignment.progress import progress_bars
+from explanation_alignment.rescoring import rescore
 from explanation_alignment.runs.examples import Example, choose_examples, trim_examples, write_examples
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.runs.reader import Run, open_run
@@ -54,44 +55,48 @@ _OK, _NO_ANNOTATION, _CROPPED, _ERROR = (
 
 
 def score(
-    maps: str | Path | Mapping[str, Any],
+    maps: str | Path | Mapping[str, Any] | Run,
     dataset: AnnotatedDataset,
     out: str | Path,
     *,
-    model: str = "external",
-    method: str = "external",
-    binarization: str = "std:1",
+    model: str | None = None,
+    method: str | None = None,
+    binarization: str | None = None,
     predictions: str | Path | Mapping[str, Any] | None = None,
     geometry: Geometry = DEFAULT_GEOMETRY,
     covers: Covers = "image",
     target: str = "predicted",
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: Sequence[str] | None = None,
     sample: int | None = None,
     seed: int = 0,
     workers: int = 0,
     max_errors: float = 0.1,
     progress: bool = True,
 ) -> Run:
-    """Score saliency maps that were computed elsewhere, into a run folder.
+    """Score saliency maps that were computed elsewhere, or that a run kept, into a run folder.
 
     The same call resumes; maps of another model or method make the run grow.
 
+    A run's maps (``save_maps`` of :func:`~explanation_alignment.evaluate`) bring their decisions along: keys, labels,
+    predictions, target, sample, seed and geometry are the run's, and ``model`` and ``method`` choose among its own.
+    With the binarization they had, maps kept as ``float32`` give the run's own scores again.
+
     Args:
         maps: a folder with a .npy, .npz (of one array) or .png (gray) file a sample, named by its id (``/`` as nested
-            folders or as ``__``, an image's ending may be left out); or a mapping from ids to arrays. A map is (h, w),
-            real, of any size.
+            folders or as ``__``, an image's ending may be left out); a mapping from ids to arrays; or a run that kept
+            its maps. A map is (h, w), real, of any size.
         dataset: anything with the :class:`~explanation_alignment.sample.AnnotatedDataset` protocol.
         out: the run folder, made if it is not there.
-        model: what to call the model whose decisions the maps explain.
-        method: what to call the method that made them.
-        binarization: from map to mask.
+        model: what to call the model whose decisions the maps explain; ``"external"`` by default.
+        method: what to call the method that made them; the same.
+        binarization: from map to mask; ``"std:1"`` by default, of a run's maps what they had.
         predictions: a CSV file with the columns sample_id, prediction and, if known, confidence; or a mapping from ids
             to predictions. A prediction is a class index or name. Without it, what goes by correctness is null.
         geometry: brings annotations and maps to their common size; its result must be of one size for all images.
         covers: ``"image"``: a map lies over the whole image and goes through the geometry with it; ``"crop"``: over
             what the geometry leaves, and is only resized to it.
         target: which class the maps explain, as text for the ``target`` column.
-        metrics: alignment metrics, a column each.
+        metrics: alignment metrics, a column each; the published ones by default, of a run's maps the run's.
         sample: score only so many samples, class-balanced and seeded; None for all.
         seed: part of every row's key; decides the sample.
         workers: processes that read ahead.
@@ -107,6 +112,23 @@ def score(
         DatasetError: the maps' folder or the predictions cannot be read, or no map belongs to any sample.
         RunError: if ``out`` cannot be written, holds another question, or too many samples fail.
     """
+    kept = _run_of(maps)
+    if kept is not None:
+        _refuse_with_run(predictions, geometry, covers, target, sample, seed)
+        return rescore(
+            kept,
+            dataset,
+            out,
+            model=model,
+            method=method,
+            binarization=binarization,
+            metrics=metrics,
+            workers=workers,
+            progress=progress,
+        )
+    assert not isinstance(maps, Run)
+    model, method, binarization = model or "external", method or "external", binarization or "std:1"
+    metrics = DEFAULT_METRICS if metrics is None else metrics
     names = [get_metric(name).name for name in metrics]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"metrics: expected one or more different ones, got {', '.join(metrics) or 'none'}")
@@ -172,6 +194,29 @@ def score(
         _work(loop, evaluation, order, max_errors, progress)
         _finish(loop, writer, evaluation)
     return open_run(out)
+
+
+def _run_of(maps: object) -> Run | None:
+    """The run that is meant by the maps; None where they come from elsewhere."""
+    if isinstance(maps, Run):
+        return maps
+    return open_run(maps) if isinstance(maps, str | Path) and (Path(maps) / "run.json").is_file() else None
+
+
+def _refuse_with_run(
+    predictions: object, geometry: Geometry, covers: str, target: str, sample: int | None, seed: int
+) -> None:
+    """Refuse what a run's maps bring along themselves."""
+    given = {
+        "predictions": predictions is not None,
+        "geometry": geometry != DEFAULT_GEOMETRY,
+        "covers": covers != "image",
+        "target": target != "predicted",
+        "sample": sample is not None,
+        "seed": seed != 0,
+    }
+    if named := [name for name, was in given.items() if was]:
+        raise UsageError(f"{', '.join(named)}: come from the run that kept the maps; leave them out")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,8 +6,9 @@ from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
-__all__ = ["Bars", "progress_bars"]
+__all__ = ["Bars", "progress_bars", "tell"]
 
 
 class Bars(Protocol):
@@ -39,3 +40,20 @@ def progress_bars(*, enabled: bool = True) -> Progress:
         console=console,
         disable=not (enabled and console.is_terminal),
     )
+
+
+def tell(progress: bool | Bars, text: str) -> None:
+    """Say something beside the bars, on stderr; nothing where no progress is shown.
+
+    Args:
+        progress: as an evaluation takes it: whether to show any, or where. What watches in a bar's place is told, if it
+            has a method ``note``.
+        text: one line.
+    """
+    if isinstance(progress, bool):
+        if progress:
+            Console(stderr=True).print(Text(text, "dim"), soft_wrap=True)
+        return
+    note = getattr(progress, "note", None)
+    if callable(note):
+        note(text)

@@ -1,4 +1,4 @@
-"""``ealign score``: score saliency maps that were computed elsewhere."""
+"""``ealign score``: score saliency maps that were computed elsewhere, or that a run kept."""
 
 from __future__ import annotations
 
@@ -26,15 +26,26 @@ class Covers(StrEnum):
 
 
 def score(
-    maps: Annotated[Path, typer.Option(help="Folder of .npy, .npz or gray .png files named by sample id.")],
+    maps: Annotated[
+        Path,
+        typer.Option(help="Folder of .npy, .npz or gray .png files named by sample id; or a run with --save-maps."),
+    ],
     dataset: Annotated[str, typer.Option(help="Dataset by name, with arguments; see `ealign datasets`.")],
     out: Out,
     data_dir: OptionalDataDir = None,
-    model_name: Annotated[str, typer.Option(help="What to call the model in tables.")] = "external",
-    method_name: Annotated[str, typer.Option(help="What to call the saliency method in tables.")] = "external",
+    model_name: Annotated[
+        str | None,
+        typer.Option(
+            help="What to call the model in tables, default external; of a run, the model to take, default all."
+        ),
+    ] = None,
+    method_name: Annotated[str | None, typer.Option(help="The same for the saliency method.")] = None,
     binarize: Annotated[
-        str, typer.Option(help="From map to mask: std:K, threshold:T, percentile:Q, area, otsu.")
-    ] = "std:1",
+        str | None,
+        typer.Option(
+            help="From map to mask: std:K, threshold:T, percentile:Q, area, otsu. Default std:1; of a run its own."
+        ),
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="CSV with sample_id,prediction and, if known, confidence.")
     ] = None,
@@ -52,9 +63,11 @@ def score(
     max_errors: Annotated[float, typer.Option(help="Unreadable files allowed: a share below 1, or a count.")] = 0.1,
     quiet: Quiet = False,
 ) -> None:
-    """Score saliency maps of a method of your own; no model is needed.
+    """Score saliency maps of a method of your own, or those a run kept, by other binarizations or metrics; no model is
+    needed.
 
     Samples without a map become rows with the status error. Without predictions, what goes by correctness is empty.
+    Maps of a run bring along what is known of their decisions: predictions, geometry, target, sample and seed.
 
     Example: ealign score --maps my_maps --dataset colored_mnist --out runs/mine --geometry 28x28
     """
@@ -63,7 +76,6 @@ def score(
     from explanation_alignment.cli.memory import keep_freed_memory
     from explanation_alignment.datasets import load_dataset
     from explanation_alignment.external_maps import score as score_maps
-    from explanation_alignment.metrics.registry import DEFAULT_METRICS
 
     keep_freed_memory()
     run = score_maps(
@@ -76,7 +88,7 @@ def score(
         predictions=predictions,
         geometry=parse_geometry(geometry),
         covers="image" if covers is Covers.image else "crop",
-        metrics=metric or DEFAULT_METRICS,
+        metrics=metric or None,
         target=target,
         sample=sample,
         seed=seed,
@@ -108,17 +120,18 @@ def parse_geometry(text: str) -> Geometry:
     raise UsageError(f"--geometry: expected HxW such as 224x224, or RESIZE,CROP such as 256,224; got {text!r}")
 
 
-def _remarks(run: Run, model: str, method: str) -> list[str]:
+def _remarks(run: Run, model: str | None, method: str | None) -> list[str]:
     """What the reader should know of maps that are missing or belong to no sample."""
     lines = []
     for item in run.evaluations.values():
         details = item["details"]
-        if item["question"]["model"] != model or item["methods"][0]["method"] != method:
+        named = (item["question"]["model"], item["methods"][0]["method"])
+        if named != (model or "external", method or "external"):
             continue
         if missing := details.get("maps_missing"):
             lines.append(f"{missing} of {details['samples']} samples have no map; their rows have the status error")
         if unused := details.get("maps_unused"):
-            named = ", ".join(details["maps_unused_first"])
+            first = ", ".join(details["maps_unused_first"])
             more = " ..." if unused > len(details["maps_unused_first"]) else ""
-            lines.append(f"{unused} maps belong to no sample: {named}{more}")
+            lines.append(f"{unused} maps belong to no sample: {first}{more}")
     return lines

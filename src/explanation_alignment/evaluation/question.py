@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.datasets.base import labels_of
-from explanation_alignment.errors import UsageError, first_line
+from explanation_alignment.errors import RunError, UsageError, first_line
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.saliency.base import Method, MethodRequest, Output
 from explanation_alignment.saliency.explainer import Explainer
 from explanation_alignment.sample import AnnotatedDataset, AttributeValue
+from explanation_alignment.specs import format_call, parse_call
 
 __all__ = [
     "attribute_column",
@@ -24,6 +25,7 @@ __all__ = [
     "model_row",
     "parse_methods",
     "question_of",
+    "requests_of",
 ]
 
 
@@ -42,6 +44,33 @@ def parse_methods(methods: Sequence[Method]) -> list[MethodRequest]:
     for key, count in collections.Counter(keys).items():
         if count > 1:
             raise UsageError(f"methods: {key[0]} with {key[1]} was given {count} times")
+    return requests
+
+
+def requests_of(record: Mapping[str, Any], asked: Sequence[MethodRequest]) -> list[MethodRequest]:
+    """All methods of an evaluation, in its own order: a unit has rows of all of them, also where fewer are asked for.
+
+    Args:
+        record: its entry in run.json.
+        asked: the methods asked for.
+
+    Raises:
+        RunError: one that is not asked for is somebody's own, and cannot be had by its name.
+    """
+    known = {(request.canonical, request.binarization): request for request in asked}
+    requests = []
+    for method in record["methods"]:
+        key = (method["method"], method["binarization"])
+        if key not in known and "source" in method:
+            raise RunError(
+                f"{record['question']['model']} was evaluated by {key[0]} together with what is asked for; ask for "
+                "both, since a work unit has the rows of both"
+            )
+        if key in known:
+            requests.append(known[key])
+        else:
+            name, arguments = parse_call(key[0], "saliency method")
+            requests.append(MethodRequest.parse(format_call(name, {**arguments, "binarize": key[1]})))
     return requests
 
 

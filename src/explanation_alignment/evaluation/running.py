@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from explanation_alignment.batches import reads_whole_batches
+from explanation_alignment.batches import Batch, reads_whole_batches
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.datasets.base import labels_of
 from explanation_alignment.datasets.positives import PositiveLabels
@@ -18,6 +19,7 @@ from explanation_alignment.decoded import DecodedCache, DecodedImages
 from explanation_alignment.errors import UsageError
 from explanation_alignment.evaluation import units
 from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.keeping import MapKeeper, size_of_maps
 from explanation_alignment.evaluation.pictures import MapStore, pictures, worth_keeping
 from explanation_alignment.evaluation.question import (
     attribute_column,
@@ -27,17 +29,20 @@ from explanation_alignment.evaluation.question import (
     model_row,
     parse_methods,
     question_of,
+    requests_of,
 )
 from explanation_alignment.evaluation.reading import Reading
 from explanation_alignment.interventions import partners
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
-from explanation_alignment.progress import Bars
+from explanation_alignment.progress import Bars, tell
 from explanation_alignment.runs.examples import choose_examples, examples_each, trim_examples, write_examples
 from explanation_alignment.runs.reader import Run, open_run
+from explanation_alignment.runs.saved_maps import MapFiles, MapKind, map_kind
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.saliency.base import Method, Output
 from explanation_alignment.saliency.explainer import Explainer
 from explanation_alignment.saliency.passes import DEFAULT_CHUNK
+from explanation_alignment.saliency.single_pass import PassResult
 from explanation_alignment.sample import AnnotatedDataset
 from explanation_alignment.sampling import sample_order
 
@@ -67,6 +72,7 @@ def evaluate(
     experiment: Mapping[str, Any] | None = None,
     progress: bool | Bars = True,
     cache: DecodedCache | str | Path | None = None,
+    save_maps: str | None = None,
 ) -> Run:
     """Explain and score a classifier's decisions on an annotated dataset, into a run folder.
 
@@ -99,6 +105,9 @@ def evaluate(
         progress: show a progress bar, if stderr is a terminal; or where to show it.
         cache: keep decoded images in this folder, for further classifiers that take them the same way; changes no
             number. :func:`~explanation_alignment.evaluate_models` does so by itself.
+        save_maps: also keep every map, in ``RUN/maps``, as ``"float16"``, ``"uint8"`` or ``"float32"``
+            (:mod:`~explanation_alignment.runs.saved_maps`); a unit is done only when its maps are there. Changes no
+            number. ``run.maps()`` reads them, :func:`~explanation_alignment.score` scores them anew.
 
     Returns:
         The run. Whether all of it is there, ``run.unfinished`` tells.
@@ -111,6 +120,7 @@ def evaluate(
     if batch_size < 1:
         raise UsageError(f"batch_size: expected at least 1, got {batch_size}")
     requests = parse_methods(methods)
+    kind = None if save_maps is None else map_kind(save_maps)
     names = [get_metric(name).name for name in metrics]
     if not names or len(set(names)) < len(names):
         raise UsageError(f"metrics: expected one or more different ones, got {', '.join(metrics) or 'none'}")
@@ -146,15 +156,20 @@ def evaluate(
     decoded = _decoded(cache, dataset, ids, classifier, read, strengths)
     reading = Reading(dataset, ids, attributes, batch_size, workers, strengths, decoded)
     for evaluation in evaluations:
-        held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
-        wanted = [request for request in requests if (request.canonical, request.binarization) in held]
+        wanted = requests_of(evaluation.record, requests)
         other = Explainer(classifier, wanted, output=output, target=explained, chunk=chunk)
         with first if wanted == requests else other as explainer:  # the first one knows its layers
             decider = Decider(classifier, reading, explainer, wanted, names, target, seed, labels, accepted)
             store = MapStore(decider)
-            if worth_keeping(decider, len(order), _examples_wanted(writer)):
-                decider = replace(decider, keep=store.add)
-            if units.work(decider, evaluation, order, shard, max_errors, progress):
+            keepers = [store.add] if worth_keeping(decider, len(order), _examples_wanted(writer)) else []
+            maps = None
+            if kind is not None:
+                maps = _map_keeper(decider, writer, evaluation, kind, len(order), progress)
+                keepers.append(maps.add)
+            decider = replace(decider, keep=_all(keepers))
+            with nullcontext() if maps is None else maps:
+                whole = units.work(decider, evaluation, order, shard, max_errors, progress, maps)
+            if whole:
                 _finish(decider, writer, evaluation, store)
     return open_run(out)
 
@@ -175,6 +190,34 @@ def _decoded(
         cache.tell("decoded images are not kept: a metric takes real-valued annotations, and these are not kept")
         return None
     return cache.images(dataset, ids, classifier.preprocessing, wanted)
+
+
+def _map_keeper(
+    decider: Decider,
+    writer: RunWriter,
+    evaluation: EvaluationWriter,
+    kind: MapKind,
+    decisions: int,
+    progress: bool | Bars,
+) -> MapKeeper:
+    """What keeps the maps of an evaluation; says before how much there will be, where any are missing."""
+    files = MapFiles.of(writer.path, evaluation.slug, evaluation.record)
+    maps = MapKeeper.of(decider, files, kind)
+    if maps.missing(units.cut(range(decisions), evaluation.record["details"]["unit_size"])):
+        tell(progress, size_of_maps(decider, files, kind, decisions, writer.path))
+    with writer.updating() as info:
+        info["evaluations"][evaluation.slug]["details"]["saved_maps"] = kind
+    return maps
+
+
+def _all(keepers: Sequence[Callable[[Batch, PassResult], None]]) -> Callable[[Batch, PassResult], None] | None:
+    """All that keep something of a batch as one; None for none."""
+
+    def keep(batch: Batch, result: PassResult) -> None:
+        for each in keepers:
+            each(batch, result)
+
+    return keep if keepers else None
 
 
 def _examples_wanted(writer: RunWriter) -> int:

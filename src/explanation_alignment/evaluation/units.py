@@ -8,6 +8,7 @@ from typing import Final
 
 from explanation_alignment.errors import RunError, UsageError
 from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.keeping import MapKeeper
 from explanation_alignment.evaluation.tabulating import tabulate
 from explanation_alignment.progress import Bars, progress_bars
 from explanation_alignment.runs.writer import EvaluationWriter
@@ -25,12 +26,14 @@ def work(
     shard: str | None,
     max_errors: float,
     progress: bool | Bars,
+    maps: MapKeeper | None = None,
 ) -> bool:
-    """Write the units that are missing; whether all of the evaluation's are there then."""
+    """Write the units that are missing, with their maps where these are asked for; whether all are there then."""
     units = cut(order, evaluation.record["details"]["unit_size"])
     rows_each = len(decider.requests) * len(decider.reading.dataset.regions)
     owed = {number: len(places) * rows_each for number, places in units.items()}
-    missing = evaluation.missing(owed)
+    unwritten = evaluation.missing(owed)
+    missing = unwritten if maps is None else sorted({*unwritten, *maps.missing(units)})
     errors: list[str] = []
     limit = max_errors * len(order) if max_errors < 1 else max_errors
     shown = progress_bars(enabled=progress and bool(missing)) if isinstance(progress, bool) else nullcontext(progress)
@@ -46,16 +49,21 @@ def work(
                 scored.append(part)
                 unread += len(part.errors)
                 errors += [f"{part.ids[place]}: {message}" for place, message in part.errors.items()]
+                if maps is not None:
+                    maps.write(number, part.ids)
                 bars.advance(bar, len(part.ids))
             stop = len(errors) > limit
             if not (stop and unread == len(units[number])):  # nothing but failures is nothing to keep
-                evaluation.write(number, tabulate(decider, units[number], scored))
+                if maps is not None:
+                    maps.finish(number)  # before the rows, so that where these are the maps are, too
+                if number in unwritten:
+                    evaluation.write(number, tabulate(decider, units[number], scored))
             if stop:
                 raise RunError(
                     f"{len(errors)} samples of {dataset} could not be read (limit {max_errors:g}), "
                     f"first: {errors[0]}; what is scored is kept, raise --max-errors to go on"
                 )
-    return not evaluation.missing(owed)
+    return not evaluation.missing(owed) and not (maps and maps.missing(units))
 
 
 def cut(order: Sequence[int], size: int) -> dict[int, Sequence[int]]:

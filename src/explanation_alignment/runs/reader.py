@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import polars as pl
 from explanation_alignment.errors import RunError, UnknownNameError
 from explanation_alignment.runs.examples import read_examples
 from explanation_alignment.runs.files import read_json, write_atomically
+from explanation_alignment.runs.saved_maps import SavedMap, read_maps, unit_files
 from explanation_alignment.runs.schema import FORMAT_VERSION, SUMMARY_SCHEMA
 
 if TYPE_CHECKING:
@@ -220,6 +221,54 @@ class Run:
     def models(self) -> pl.DataFrame:
         """One row a classifier: spec, weights digest, parameters, input size, crop, layer."""
         return self._table("models.parquet")
+
+    def maps(
+        self,
+        model: str | None = None,
+        method: str | None = None,
+        sample_ids: Collection[str] | None = None,
+        *,
+        dataset: str | None = None,
+    ) -> Iterator[SavedMap]:
+        """The saliency maps of its decisions, one after another, where they were kept (``--save-maps``).
+
+        Args:
+            model: those of one model; all by default.
+            method: those of one method, with its arguments as in the tables.
+            sample_ids: those of these samples; what else there is is not read.
+            dataset: those on one dataset.
+
+        Yields:
+            Maps of float32, evaluation by evaluation in the order of the samples; none for samples that could not be
+            read.
+
+        Raises:
+            UnknownNameError: the run has no such model, method or dataset.
+            RunError: no maps were kept, or a file is damaged.
+        """
+        asked = {"model": model, "dataset": dataset}
+        for name, value in asked.items():
+            known = {item["question"][name] for item in self.evaluations.values()}
+            if value is not None and value not in known:
+                raise UnknownNameError(f"{name} of this run", value, known)
+        methods = {each["method"] for item in self.evaluations.values() for each in item["methods"]}
+        if method is not None and method not in methods:
+            raise UnknownNameError("method of this run", method, methods)
+        files = {
+            slug: found
+            for slug, item in self.evaluations.items()
+            if all(value in (None, item["question"][name]) for name, value in asked.items())
+            and (found := unit_files(self.path / "maps" / slug))
+        }
+        if not files:
+            raise RunError(f"{self.path} holds no maps of these; the command that made it keeps them with --save-maps")
+        for slug, paths in files.items():
+            key = {name: self.evaluations[slug]["question"][name] for name in ("model", "seed", "dataset", "target")}
+            for path in paths:
+                wanted = None if method is None else [method]
+                for sample_id, name, saliency in read_maps(path, methods=wanted, sample_ids=sample_ids):
+                    if saliency is not None:
+                        yield SavedMap(**key, sample_id=sample_id, method=name, saliency=saliency)
 
     def examples(self) -> pl.DataFrame:
         """Up to 200 decisions with pictures: key and scores, and PNG bytes in ``image``, ``annotation``,
