@@ -397,7 +397,7 @@ KILLED = """
 
 
 def test_a_killed_sweep_ends_in_the_same_tables(tmp_path: Path, factories: str) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 
     def start(out: str, pause: float) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-c", textwrap.dedent(KILLED), str(tmp_path / out), factories, str(pause)]

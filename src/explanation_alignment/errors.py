@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = [
     "DatasetError",
+    "ExecutorError",
     "ExplanationAlignmentError",
     "ModelError",
     "RunError",
@@ -58,6 +59,10 @@ class UnknownNameError(UsageError):
 
 class DatasetError(ExplanationAlignmentError):
     """Files or samples of a dataset are missing, damaged or of the wrong shape."""
+
+
+class ExecutorError(ExplanationAlignmentError):
+    """A cluster cannot be reached, or its workers cannot do the work."""
 
 
 class ModelError(ExplanationAlignmentError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet
+
+if TYPE_CHECKING:
+    from explanation_alignment.executors import Executor
 
 __all__ = ["evaluate"]
 
@@ -51,14 +54,28 @@ def evaluate(
         str, typer.Option(help="Decoded images: auto (kept if there is more than one model), off, or a folder.")
     ] = "auto",
     cache_limit: Annotated[str, typer.Option(help="What all decoded images may take; more are not kept.")] = "20GB",
+    save_maps: Annotated[
+        bool, typer.Option("--save-maps", help="Keep every map too, for `ealign score`; the size is said before.")
+    ] = False,
+    maps_as: Annotated[str | None, typer.Option(help="Maps as float16 (default), uint8 or float32 (exact).")] = None,
+    executor: Annotated[str, typer.Option(help="Who does it: local (this process), or ray (a cluster).")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(help="Ray cluster: auto (this machine's), local (a new one), ray://HOST:PORT.")
+    ] = None,
+    gpus_per_task: Annotated[
+        float | None, typer.Option(help="GPUs a Ray task has, or a share of one; default 1 where there are any.")
+    ] = None,
+    cpus_per_task: Annotated[
+        int | None, typer.Option(help="CPUs a Ray task has, and threads it uses; default 1.")
+    ] = None,
     device: Device = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Explain and score the decisions of one or more classifiers.
 
     The same command again resumes; another model or dataset makes the run grow. Of several models one that fails is
-    recorded with the reason, and the others go on; the exit code is 1 then. Many at once: --model "timm:convnext*"
-    --model paper:timm --model models.txt.
+    recorded with the reason, and the others go on; the exit code is 1 then. Many: --model "timm:convnext*"
+    --model paper:timm --model models.txt; on many machines: --executor ray, or --shard.
 
     Example: ealign evaluate --model paper:mnist --weights random --dataset colored_mnist --out runs/first
     """
@@ -82,6 +99,9 @@ def evaluate(
     outputs: dict[str, Output] = {"logit": "logit", "log_prob": "log_prob"}
     if output not in outputs:
         raise UsageError(f"--output: expected logit or log_prob, got {output!r}")
+    if maps_as is not None and not save_maps:
+        raise UsageError("--maps-as: goes with --save-maps")
+    runner = _executor(executor, ray_address, gpus_per_task, cpus_per_task)
     keep_freed_memory()
     data = load_dataset(dataset, data_dir)
     if shuffle_annotations:
@@ -109,6 +129,8 @@ def evaluate(
         progress=not quiet,
         cache=cache,
         cache_limit=cache_limit,
+        save_maps=(maps_as or "float16") if save_maps else None,
+        executor=runner,
     )
     if any(item["status_counts"] for item in run.evaluations.values()):
         print_run(run)
@@ -118,3 +140,25 @@ def evaluate(
     print_failures(failures)
     if failures:
         raise typer.Exit(1)
+
+
+def _executor(name: str, address: str | None, gpus: float | None, cpus: int | None) -> Executor:
+    """The executor asked for.
+
+    Raises:
+        UsageError: settings of Ray's without Ray.
+        UnknownNameError: there is no such executor.
+    """
+    from explanation_alignment.errors import UsageError
+    from explanation_alignment.executors import RayExecutor, executor_named
+
+    given = {"--ray-address": address, "--gpus-per-task": gpus, "--cpus-per-task": cpus}
+    if name == "ray":
+        return RayExecutor(
+            address="auto" if address is None else address,
+            gpus_per_task=gpus,
+            cpus_per_task=1 if cpus is None else cpus,
+        )
+    if named := [option for option, value in given.items() if value is not None]:
+        raise UsageError(f"{', '.join(named)}: goes with --executor ray")
+    return executor_named(name)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
+from typing import ClassVar, TypeVar
 
 from explanation_alignment.executors.base import Done, Watch, Work
 
@@ -18,9 +19,13 @@ T = TypeVar("T")
 class LocalExecutor:
     """Does tasks in this process, one after another, each looked at when its turn comes."""
 
-    def run(self, work: Work[T], tasks: Iterable[T], watch: Watch) -> Iterator[Done[T]]:
+    at_once: ClassVar[bool] = False
+
+    def run(
+        self, work: Work[T], tasks: Callable[[int], Iterable[T]], watch: Watch, folder: Path
+    ) -> Generator[Done[T], None, None]:
         """Do them all; what came of each, as it comes."""
-        for task in tasks:
+        for task in tasks(1):
             watch.begin(str(task))
             # no name for it here: an error holds on to all that its classifier took, until its reader lets go
             yield _done(work, task, watch)

@@ -37,6 +37,7 @@ class Asked:
     max_errors: float
     intervene: bool
     experiment: Mapping[str, Any] | None
+    save_maps: str | None
 
     def shown(self) -> AnnotatedDataset:
         """The dataset as it stands in the tables: with target ``positives`` that of the positives."""

@@ -1,8 +1,7 @@
-"""Doing one classifier, or a share of its samples: built, evaluated and freed, in whichever process that is."""
+"""Doing one classifier, or a share of its samples: built and evaluated, in whichever process that is."""
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,14 @@ import torch
 
 from explanation_alignment.classifiers.expansion import ModelSpec
 from explanation_alignment.classifiers.load import load_classifier
-from explanation_alignment.decoded import DecodedCache, default_folder
+from explanation_alignment.decoded import DEFAULT_LIMIT, DecodedCache, default_folder
 from explanation_alignment.errors import ExplanationAlignmentError, first_line
 from explanation_alignment.evaluation import evaluate
 from explanation_alignment.progress import Bars
 from explanation_alignment.saliency.base import Method
 from explanation_alignment.sweeps.asking import Asked
 
-__all__ = ["Doing", "Task", "decoded_cache", "free_memory", "reason_of"]
+__all__ = ["CacheAsked", "Doing", "Task", "reason_of"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,19 +38,51 @@ class Task:
         return str(self.model)
 
 
+@dataclass(frozen=True, slots=True)
+class CacheAsked:
+    """Where decoded images are to be kept.
+
+    Args:
+        place: a folder, ``"auto"`` or ``"off"``; or the cache itself.
+        limit: bytes everything in that folder may come to.
+        several: whether several classifiers may share it, which ``"auto"`` goes by.
+    """
+
+    place: str | Path | DecodedCache
+    limit: str | int = DEFAULT_LIMIT
+    several: bool = True
+
+    def opened(self, say: Callable[[str], None]) -> DecodedCache | None:
+        """The cache; None for none.
+
+        Args:
+            say: told what is kept where, and why something is not.
+        """
+        if isinstance(self.place, DecodedCache):
+            return self.place
+        if self.place == "off" or (self.place == "auto" and (not self.several or default_folder() is None)):
+            return None
+        return DecodedCache(None if self.place == "auto" else self.place, self.limit, say)
+
+    def elsewhere(self) -> CacheAsked:
+        """The same for another process, which opens it for itself."""
+        held = self.place
+        return CacheAsked(held.folder, held.limit) if isinstance(held, DecodedCache) else self
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Doing:
     """Does tasks of one sweep.
 
     Args:
         asked: what is asked of every classifier.
-        cache: where decoded images are kept.
+        cache: where decoded images are kept, or are to be.
     """
 
     asked: Asked
-    cache: DecodedCache | None
+    cache: DecodedCache | CacheAsked | None
 
-    def __call__(self, task: Task, bars: Bars, say: Callable[[str], None]) -> str:
+    def __call__(self, task: Task, bars: Bars, say: Callable[[str], None], /) -> str:
         """Do one task.
 
         Args:
@@ -89,35 +120,11 @@ class Doing:
             max_errors=asked.max_errors,
             intervene=asked.intervene,
             experiment=asked.experiment,
+            save_maps=asked.save_maps,
             progress=bars,
-            cache=self.cache,
+            cache=self.cache.opened(say) if isinstance(self.cache, CacheAsked) else self.cache,
         )
         return classifier.name
-
-
-def decoded_cache(
-    cache: DecodedCache | str | Path | None, limit: str | int, *, several: bool, say: Callable[[str], None]
-) -> DecodedCache | None:
-    """The cache that a word stands for; None for none.
-
-    Args:
-        cache: a folder, ``"auto"``, ``"off"``, or the cache itself.
-        limit: bytes everything in that folder may come to.
-        several: whether several classifiers may share it, which ``"auto"`` goes by.
-        say: told what is kept where, and why something is not.
-    """
-    if cache is None or isinstance(cache, DecodedCache):
-        return cache
-    if cache == "off" or (cache == "auto" and (not several or default_folder() is None)):
-        return None
-    return DecodedCache(None if cache == "auto" else cache, limit, say)
-
-
-def free_memory() -> None:
-    """Give back what a classifier that is over has held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def reason_of(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from explanation_alignment.errors import ModelError
 from explanation_alignment.evaluation.units import cut, in_shard
 from explanation_alignment.runs.identity import NUMERICS_VERSION, digest
 from explanation_alignment.runs.reader import Run
+from explanation_alignment.runs.saved_maps import MapFiles, map_kind
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.saliency.base import MethodRequest
 
@@ -59,7 +60,12 @@ def request_digest(model: ModelSpec, asked: Mapping[str, Any]) -> str | None:
 
 
 def is_finished(
-    writer: RunWriter, request: str, methods: Sequence[MethodRequest], regions: int, shard: str | None
+    writer: RunWriter,
+    request: str,
+    methods: Sequence[MethodRequest],
+    regions: int,
+    shard: str | None,
+    save_maps: str | None = None,
 ) -> bool:
     """Whether a run holds all that a request asked for, or all of a shard's share of it.
 
@@ -69,23 +75,28 @@ def is_finished(
         methods: the methods asked for.
         regions: regions of the dataset.
         shard: as for an evaluation.
+        save_maps: the same.
     """
     with writer.updating() as info:
         same = {slug: item for slug, item in info["evaluations"].items() if request in _requests(item)}
     owed = {(method.canonical, method.binarization, method.source) for method in methods}
     for slug, item in same.items():
         held = {(method["method"], method["binarization"], method.get("source")) for method in item["methods"]}
-        if held & owed and not _is_there(EvaluationWriter(writer, slug, item), regions, shard):
+        if held & owed and not _is_there(EvaluationWriter(writer, slug, item), regions, shard, save_maps):
             return False
         owed -= held
     return not owed
 
 
-def _is_there(evaluation: EvaluationWriter, regions: int, shard: str | None) -> bool:
+def _is_there(evaluation: EvaluationWriter, regions: int, shard: str | None, save_maps: str | None) -> bool:
     item = evaluation.record
     units = cut(range(item["details"]["samples"]), item["details"]["unit_size"])
     each = len(item["methods"]) * regions
     missing = evaluation.missing({unit: len(places) * each for unit, places in units.items()})
+    if save_maps is not None:
+        files = MapFiles.of(evaluation.run.path, evaluation.slug, item)
+        samples = {unit: len(places) for unit, places in units.items()}
+        missing = [*missing, *files.missing(samples, map_kind(save_maps))]
     if not missing:
         return item["finished"] is not None
     return shard is not None and not any(in_shard(unit, shard) for unit in missing)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +13,20 @@ import torch
 
 from explanation_alignment.classifiers.expansion import ModelSpec, expand_models
 from explanation_alignment.decoded import DEFAULT_LIMIT, DecodedCache, bytes_of
-from explanation_alignment.errors import DatasetError, UsageError
+from explanation_alignment.errors import UsageError
 from explanation_alignment.evaluation import DEFAULT_METHODS
-from explanation_alignment.evaluation.question import dataset_record, is_toy, parse_methods
 from explanation_alignment.evaluation.units import in_shard
-from explanation_alignment.executors import Done, LocalExecutor
+from explanation_alignment.executors import Executor, executor_named, free_memory
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
 from explanation_alignment.runs.reader import Run, open_run
-from explanation_alignment.runs.writer import RunWriter
+from explanation_alignment.runs.saved_maps import map_kind
 from explanation_alignment.saliency.base import Method, Output
 from explanation_alignment.saliency.passes import DEFAULT_CHUNK
 from explanation_alignment.sample import AnnotatedDataset
-from explanation_alignment.sampling import sample_order
 from explanation_alignment.sweeps.asking import Asked, labelled
-from explanation_alignment.sweeps.doing import Doing, Task, decoded_cache, free_memory, reason_of
-from explanation_alignment.sweeps.requests import is_finished, record_failure, record_request, request_digest
-from explanation_alignment.sweeps.watching import SweepWatch
+from explanation_alignment.sweeps.doing import CacheAsked, Doing
+from explanation_alignment.sweeps.planning import Sweep
+from explanation_alignment.sweeps.watching import SweepWatch, TogetherWatch
 
 __all__ = ["evaluate_models"]
 
@@ -58,13 +57,15 @@ def evaluate_models(
     progress: bool = True,
     cache: str | Path | DecodedCache = "auto",
     cache_limit: str | int = DEFAULT_LIMIT,
+    save_maps: str | None = None,
+    executor: str | Executor = "local",
 ) -> Run:
     """Explain and score the decisions of many classifiers on one dataset, into one run folder.
 
-    One classifier after another is built, evaluated and freed. One that cannot be built or evaluated is recorded with
-    the reason (``run.failures``), and the others go on; of a single one the error is raised. The same call again does
-    what is missing and tries again what failed. What is finished is not built again where its spec and weights say all
-    about it (``timm:``, ``torchvision:``, ``paper:`` and ``toy:``).
+    One classifier after another is built, evaluated and freed, or several at once by an ``executor``. One that cannot
+    be built or evaluated is recorded with the reason (``run.failures``), and the others go on; of a single one the
+    error is raised. The same call again does what is missing and tries again what failed. What is finished is not built
+    again where its spec and weights say all about it (``timm:``, ``torchvision:``, ``paper:`` and ``toy:``).
 
     Args:
         models: specs, patterns such as ``"timm:convnext*"``, lists such as ``"paper:timm"``, text files of these, or
@@ -95,6 +96,9 @@ def evaluate_models(
             ``"auto"`` (the user's cache folder, if there is more than one classifier), or ``"off"``. Changes no number.
         cache_limit: bytes everything in that folder may come to, or a text such as ``"20GB"``; what would not fit is
             not kept.
+        save_maps: also keep every map, as for :func:`~explanation_alignment.evaluate`.
+        executor: who does it: ``"local"``, this process, one classifier after another; ``"ray"``, a Ray cluster, many
+            at once; or one with settings of its own, such as :class:`~explanation_alignment.executors.RayExecutor`.
 
     Returns:
         The run. What failed, ``run.failures`` tells.
@@ -104,6 +108,7 @@ def evaluate_models(
         UnknownNameError: a pattern fits nothing, or there is no such method or metric.
         ModelError: a list cannot be read.
         RunError: if ``out`` cannot be written, or holds another kind of run.
+        ExecutorError: there is no such cluster, or its workers cannot do the work.
     """
     methods_of = methods if callable(methods) else lambda _: methods
     names = [get_metric(metric).name for metric in metrics]
@@ -111,13 +116,16 @@ def evaluate_models(
     bytes_of(cache_limit)
     if batch_size < 1:
         raise UsageError(f"batch_size: expected at least 1, got {batch_size}")
+    runner = executor_named(executor)
+    if runner.at_once and str(device).startswith("cuda:"):
+        raise UsageError(f"device: {device} names one GPU, and tasks get theirs from the executor; give auto or cpu")
     asked_for = expand_models(models, weights)
     if name is not None and len(asked_for) > 1:
         raise UsageError(f"name: goes with a single classifier, there are {len(asked_for)}")
     chosen = {model: methods_of(model) for model in (_with(one, input_size, name) for one in asked_for)}
     asked = Asked(
         dataset=labelled(dataset, needed=sample is not None or intervene),
-        out=Path(out),
+        out=Path(out).resolve() if runner.at_once else Path(out),
         device=device,
         precision=precision,
         target=target,
@@ -132,83 +140,18 @@ def evaluate_models(
         max_errors=max_errors,
         intervene=intervene,
         experiment=experiment,
+        save_maps=None if save_maps is None else map_kind(save_maps),
     )
-    sweep = _Sweep(asked, chosen)
-    with SweepWatch(len(chosen), sweep.images, enabled=progress) as watch:
-        cached = decoded_cache(cache, cache_limit, several=len(chosen) > 1, say=watch.note)
-        for done in LocalExecutor().run(Doing(asked, cached), sweep.tasks(watch), watch):
-            sweep.record(done, watch)
-            del done  # an error holds on to all that its classifier took
-            free_memory()
+    sweep = Sweep(asked, chosen, apart=runner.at_once)
+    kept = CacheAsked(cache, cache_limit, len(chosen) > 1)
+    with (TogetherWatch if runner.at_once else SweepWatch)(len(chosen), sweep.images, enabled=progress) as watch:
+        doing = Doing(asked, kept.elsewhere() if runner.at_once else kept.opened(watch.note))
+        with closing(runner.run(doing, partial(sweep.tasks, watch=watch), watch, asked.out)) as outcomes:
+            for done in outcomes:
+                sweep.record(done, watch)
+                del done  # an error holds on to all that its classifier took
+                free_memory()
     return open_run(out)
-
-
-class _Sweep:
-    """What is left to do of a sweep, and what came of it.
-
-    Args:
-        asked: what is asked of every classifier.
-        chosen: the classifiers, each with its methods.
-
-    Raises:
-        UsageError, UnknownNameError: what is asked cannot mean anything, whatever the classifier.
-        RunError: the run cannot be written, or is another kind of run.
-    """
-
-    def __init__(self, asked: Asked, chosen: Mapping[ModelSpec, Sequence[Method]]) -> None:
-        self._asked, self._chosen = asked, chosen
-        self._requests = {model: parse_methods(methods) for model, methods in chosen.items()}
-        self._shown = asked.shown()
-        self._question = asked.question(self._shown)
-        self.images = len(sample_order(self._shown, self._shown.ids(), asked.sample, asked.seed))
-        self._writer: RunWriter | None = None
-        if len(chosen) > 1 or (asked.out / "run.json").is_file():  # a single one that fails leaves no folder
-            self._writer = self._open()
-            with self._writer.updating() as info:  # whose failures these are, if there will be nothing else
-                record = dataset_record(self._shown, count_classes=asked.sample is not None)
-                info["datasets"].setdefault(self._shown.name, record)
-
-    def tasks(self, watch: SweepWatch) -> Iterator[Task]:
-        """What is to be done; what is finished when its turn comes is passed over."""
-        for model, methods in self._chosen.items():
-            if self._is_finished(model):
-                self._note(model, None)
-                watch.skip(str(model))
-                continue
-            yield Task(model, methods, self._asked.shard)
-
-    def record(self, done: Done[Task], watch: SweepWatch) -> None:
-        """Keep what came of a task; where there is one classifier alone, or none could go on, its error is raised."""
-        model = done.task.model
-        if done.error is None:
-            request = request_digest(model, self._question)
-            if request is not None:
-                key = {"model": done.value, "seed": self._asked.seed, "dataset": self._shown.name}
-                record_request(self._writer or self._open(), request, key | {"target": self._asked.target})
-            self._note(model, None)
-            watch.end()
-            return
-        if self._writer is None or len(self._chosen) == 1 or isinstance(done.error, DatasetError):
-            raise done.error
-        if os.environ.get("EALIGN_DEBUG"):
-            watch.note(done.trace)
-        reason = reason_of(done.error)
-        self._note(model, reason)
-        watch.end(reason, failed=True)
-
-    def _open(self) -> RunWriter:
-        return RunWriter(self._asked.out, experiment=self._asked.experiment, toy=is_toy(self._asked.dataset))
-
-    def _is_finished(self, model: ModelSpec) -> bool:
-        request = request_digest(model, self._question)
-        if self._writer is None or request is None:
-            return False
-        regions = len(self._asked.dataset.regions)
-        return is_finished(self._writer, request, self._requests[model], regions, self._asked.shard)
-
-    def _note(self, model: ModelSpec, reason: str | None) -> None:
-        """Keep why a classifier failed, or forget that it ever did."""
-        record_failure(self._writer or self._open(), model, self._shown.name, reason)
 
 
 def _with(model: ModelSpec, input_size: int | None, name: str | None) -> ModelSpec:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import collections
 import time
 from contextlib import AbstractContextManager
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-__all__ = ["SweepWatch"]
+__all__ = ["SweepWatch", "TogetherWatch"]
 
 _BAR_WIDTH = 16
 
 
-class SweepWatch(AbstractContextManager["SweepWatch"]):
-    """Shows classifiers done, failed and left, the images of the current one, images a second, and how long it takes.
-
-    Evaluations draw their own bar in it: it is a :class:`~explanation_alignment.progress.Bars`.
+class _Screen(AbstractContextManager[Any]):
+    """What both ways of watching share: the bars, and lines beside them.
 
     Args:
         models: how many classifiers there are.
@@ -32,12 +31,8 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
         self._enabled = enabled
         self._drawn = enabled and self._console.is_terminal
         self._models, self._images = models, images
-        self._done = self._failed = self._present = 0
+        self._done = self._failed = 0
         self._scored = 0  # images, of all classifiers
-        self._worked = 0.0  # seconds, on classifiers that are over
-        self._began: float | None = None
-        self._own = 0
-        self._name = ""
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(_BAR_WIDTH),
@@ -47,10 +42,8 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
             console=self._console,
             disable=not self._drawn,
         )
-        self._all = self._bars.add_task("classifiers", total=models, note="")
-        self._current: Any = None
 
-    def __enter__(self) -> SweepWatch:
+    def __enter__(self) -> Self:
         self._bars.start()
         return self
 
@@ -61,6 +54,37 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
         """Say something beside the bars."""
         if self._enabled:
             self._console.print(Text(text, "dim"), soft_wrap=True)
+
+    def _line(self, name: str, outcome: str, *, shown: bool) -> None:
+        """A line for a classifier that is over; on a terminal only where it is worth one."""
+        if self._enabled and (shown or not self._drawn):
+            line = f"[{self._done + self._failed}/{self._models}] {name}: {outcome}"
+            self._console.print(Text(line), soft_wrap=True)
+
+    def _counts(self, owed: int, seconds: float) -> str:
+        """Classifiers done, failed and left; images a second and the time to go, where there is one to tell."""
+        left = self._models - self._done - self._failed
+        words = [f"{self._done} done", f"{self._failed} failed", f"{left} left"]
+        if self._scored and seconds:
+            words.append(f"{self._scored / seconds:.3g} images/s")
+            words.append(f"about {timedelta(seconds=round(owed * seconds / self._scored))} to go")
+        return ", ".join(words)
+
+
+class SweepWatch(_Screen):
+    """Classifiers one after another: those done, failed and left, the images of the current one, and how long it takes.
+
+    Evaluations draw their own bar in it: it is a :class:`~explanation_alignment.progress.Bars`.
+    """
+
+    def __init__(self, models: int, images: int, *, enabled: bool) -> None:
+        super().__init__(models, images, enabled=enabled)
+        self._worked = 0.0  # seconds, on classifiers that are over
+        self._began: float | None = None
+        self._own = 0
+        self._name = ""
+        self._all = self._bars.add_task("classifiers", total=models, note="")
+        self._current: Any = None
 
     def begin(self, name: str) -> None:
         """A classifier is being built."""
@@ -81,10 +105,11 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
         self._bars.update(task_id, note="")
         self._tell()
 
-    def end(self, outcome: str = "", *, failed: bool = False) -> None:
+    def end(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
         """The classifier is over.
 
         Args:
+            name: its own.
             outcome: what came of it; left out: how many images it was scored on.
             failed: whether it could not be evaluated.
         """
@@ -94,35 +119,80 @@ class SweepWatch(AbstractContextManager["SweepWatch"]):
         self._done, self._failed = self._done + (not failed), self._failed + failed
         rate = f", {self._own / seconds:.3g}/s" if self._own and seconds else ""
         outcome = outcome or f"{self._own} images in {seconds:.0f} s{rate}"
-        self._finish(f"{'failed: ' if failed else ''}{outcome}", shown=failed)
+        self._finish(name, f"{'failed: ' if failed else ''}{outcome}", shown=failed)
 
     def skip(self, name: str) -> None:
         """A classifier was evaluated before."""
-        self._name = name
-        self._present += 1
         self._done += 1
-        self._finish("is there already", shown=False)
+        self._finish(name, "is there already", shown=False)
 
-    def _finish(self, outcome: str, *, shown: bool) -> None:
+    def _finish(self, name: str, outcome: str, *, shown: bool) -> None:
         if self._current is not None:
             self._bars.remove_task(self._current)
             self._current = None
         self._bars.advance(self._all, 1)
         self._tell()
-        if self._enabled and (shown or not self._drawn):
-            line = f"[{self._done + self._failed}/{self._models}] {self._name}: {outcome}"
-            self._console.print(Text(line), soft_wrap=True)
+        self._line(name, outcome, shown=shown)
 
     def _tell(self) -> None:
-        left = self._models - self._done - self._failed
-        words = [f"{self._done} done", f"{self._failed} failed", f"{left} left"]
         seconds = self._worked + (0 if self._began is None else time.monotonic() - self._began)
-        if self._scored and seconds:
-            owed = max(0, left * self._images - self._own * (self._began is not None))
-            words.append(f"{self._scored / seconds:.3g} images/s")
-            words.append(f"about {timedelta(seconds=round(owed * seconds / self._scored))} to go")
-        self._bars.update(self._all, note=", ".join(words))
+        left = self._models - self._done - self._failed
+        owed = max(0, left * self._images - self._own * (self._began is not None))
+        self._bars.update(self._all, note=self._counts(owed, seconds))
 
     @property
     def _short(self) -> str:
         return self._name if len(self._name) <= 40 else f"{self._name[:38]}.."
+
+
+class TogetherWatch(_Screen):
+    """Classifiers at once, in other processes: one bar for the images of all of them."""
+
+    def __init__(self, models: int, images: int, *, enabled: bool) -> None:
+        super().__init__(models, images, enabled=enabled)
+        self._names: list[str] = []  # of the tasks
+        self._own: collections.Counter[str] = collections.Counter()  # images of the classifiers that are under way
+        self._started = time.monotonic()
+        self._bar = self._bars.add_task("images", total=models * images, note="")
+
+    def begin(self, name: str) -> None:
+        """Nothing begins in this process."""
+
+    def add_task(self, description: str, *, total: float, completed: int, note: str) -> int:
+        """A task was handed over: a classifier, or a share of its images."""
+        self._names.append(description)
+        self._tell()
+        return len(self._names) - 1
+
+    def advance(self, task_id: int, advance: float) -> None:
+        """So many more images are scored; fewer, where a task was begun anew."""
+        self._own[self._names[task_id]] += int(advance)
+        self._scored += max(0, int(advance))
+        self._tell()
+
+    def end(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
+        """A classifier is over, all tasks of it.
+
+        Args:
+            name: its own.
+            outcome: what came of it; left out: how many images it was scored on.
+            failed: whether it could not be evaluated.
+        """
+        scored = self._own.pop(name, 0)
+        self._done, self._failed = self._done + (not failed), self._failed + failed
+        outcome = outcome or f"{scored} images"
+        self._tell()
+        self._line(name, f"{'failed: ' if failed else ''}{outcome}", shown=failed)
+
+    def skip(self, name: str) -> None:
+        """A classifier was evaluated before."""
+        self._done += 1
+        self._tell()
+        self._line(name, "is there already", shown=False)
+
+    def _tell(self) -> None:
+        under_way = sum(min(max(count, 0), self._images) for count in self._own.values())
+        completed = (self._done + self._failed) * self._images + under_way
+        owed = max(0, self._models * self._images - completed)
+        note = self._counts(owed, time.monotonic() - self._started)
+        self._bars.update(self._bar, completed=completed, note=note)
