@@ -5,7 +5,8 @@ The cluster is there before, and its process warm, as in a long sweep; what star
 digit network is the hardest case there is, since its units take a second each; those of larger networks take minutes,
 and what Ray adds is the same.
 
-Wall time means something on a quiet machine only; processor time, of Ray's own processes and all, also beside other load.
+Wall time means something on a quiet machine only; processor time, of Ray's own processes and all, also beside other
+load.
 
     python benchmarks/executors.py [--models 2] [--units 4] [--repetitions 7]
 """

@@ -4,8 +4,8 @@
 - speed: processor seconds an image of the fused pass (prediction, vanilla gradients and Grad-CAM, binarized and scored
   by all default metrics), random weights, one thread, for some models across the range; processor time, since it means
   the same beside other load.
-- fit: seconds = a x GMAC^b over those, with how far each of them is from what the others say of it; summed over the
-  list.
+- fit: seconds = a + b x GMAC over those, least squares of relative errors, with how far each of them is from what the
+  others say of it; summed over the list, most of whose arithmetic is in its largest tenth.
 - a GPU: nothing is measured here. Twice the forward pass's arithmetic (the gradient of the input costs as much again)
   over a published peak, at a low and a high share of it.
 
@@ -49,8 +49,9 @@ MODELS = (
 )
 METHODS = ("vanilla_gradients", "gradcam")
 IMAGES = 50_000
-#: Peaks in multiply-adds a second, half of what is published as operations: float32 and bfloat16 with dense matrices.
-GPUS = {"A100, tf32": 78e12, "A100, bf16": 156e12, "H100 SXM, bf16": 494e12}
+#: Peaks in multiply-adds a second, half of what is published as operations, with dense matrices. PyTorch computes
+#: matrix products in fp32 unless told otherwise, and convolutions in tf32.
+GPUS = {"A100, fp32": 9.75e12, "A100, tf32": 78e12, "A100, bf16": 156e12, "H100 SXM, bf16": 494e12}
 SHARES = (0.10, 0.35)
 
 
@@ -101,9 +102,10 @@ def measured(name: str, images: int, repetitions: int) -> float:
 
 
 def fitted(arithmetic: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
-    """a and b of seconds = a x GMAC^b, least squares of logarithms."""
-    b, log_a = np.polyfit(np.log(arithmetic), np.log(seconds), 1)
-    return float(np.exp(log_a)), float(b)
+    """a and b of seconds = a + b x GMAC, least squares of relative errors."""
+    terms = np.stack([np.ones(len(seconds)), np.asarray(arithmetic)], axis=1) / np.asarray(seconds)[:, None]
+    (a, b), *_ = np.linalg.lstsq(terms, np.ones(len(seconds)), rcond=None)
+    return float(a), float(b)
 
 
 def main() -> None:
@@ -118,8 +120,12 @@ def main() -> None:
     listed = [model.weights for model in published_models("timm").values()]
     arithmetic = counted([*dict.fromkeys([*listed, *options.models])], options.flops)
     total = sum(arithmetic[name] for name in listed)
+    largest = sum(sorted(arithmetic[name] for name in listed)[-len(listed) // 10 :])
     middle = statistics.median(arithmetic[name] for name in listed)
-    print(f"{len(listed)} models: {total:.0f} GMAC an image for all, median {middle:.1f}")
+    print(
+        f"{len(listed)} models: {total:.0f} GMAC an image for all, median {middle:.1f}; {largest / total:.0%} in "
+        "a tenth"
+    )
     seconds = {}
     for name in options.models:
         seconds[name] = measured(name, options.images, options.repetitions)
@@ -131,12 +137,12 @@ def main() -> None:
     for name in names:
         others = [other for other in names if other != name]
         a_, b_ = fitted([arithmetic[other] for other in others], [seconds[other] for other in others])
-        apart.append(a_ * arithmetic[name] ** b_ / seconds[name])
+        apart.append((a_ + b_ * arithmetic[name]) / seconds[name])
     print(
-        f"fit: {a * 1e3:.1f} ms x GMAC^{b:.2f}; of a model left out it says {min(apart):.2f} to {max(apart):.2f} times "
-        "what was measured"
+        f"fit: {a * 1e3:.1f} ms + {b * 1e3:.1f} ms a GMAC; of a model left out it says {min(apart):.2f} to "
+        f"{max(apart):.2f} times what was measured"
     )
-    hours = sum(a * arithmetic[name] ** b for name in listed) * IMAGES / 3600
+    hours = sum(a + b * arithmetic[name] for name in listed) * IMAGES / 3600
     print(f"one core: {hours:,.0f} hours for {len(listed)} models x {IMAGES:,} images")
     for gpu, peak in GPUS.items():
         low, high = (2 * total * 1e9 * IMAGES / (peak * share) / 3600 for share in reversed(SHARES))
