@@ -91,7 +91,7 @@ def when(there: Callable[[], bool], do: Callable[[], None]) -> threading.Thread:
     """Do something, beside the test, as soon as something is there."""
 
     def wait() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not there():
             if time.monotonic() > deadline:
                 return
