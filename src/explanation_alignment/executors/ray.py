@@ -136,7 +136,10 @@ class RayExecutor:
         elif self.address == "local":
             advice = "see whether `ray start --head` works here"
         else:
-            advice = "see `ray status` there; ray://HOST:10001 is for machines outside of it, HOST:6379 for its own"
+            advice = (
+                "see `ray status` there; ray://HOST:10001 is for machines outside of it, HOST:6379 for its own; "
+                "a cluster that asks for a token (RAY_AUTH_MODE) wants it here too"
+            )
         return ExecutorError(f"no Ray cluster at {self.address} ({first_line(error)}); {advice}")
 
     def _gpus(self, resources: dict[str, float]) -> float:
