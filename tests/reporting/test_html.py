@@ -3,55 +3,16 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import polars as pl
 import pytest
+from page_parser import Page
 from report_tables import examples, summary
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.reporting.content import Card, Gallery, Picture, Section, Table
 from explanation_alignment.reporting.figures import ea_bars, example_grid
-from explanation_alignment.reporting.html import Picture, Section, Table, render_report
-
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Collects tables as rows of cells; a cell is its text and the values of its ``data`` elements."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tables: list[list[list[tuple[str, list[str]]]]] = []
-        self.attributes: list[tuple[str, str, str]] = []
-        self.text = ""
-        self.open: list[str] = []
-        self.feed(html)
-        assert self.open == [], "elements left open"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.attributes += [(tag, name, value or "") for name, value in attrs]
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "table":
-            self.tables.append([])
-        elif tag == "tr":
-            self.tables[-1].append([])
-        elif tag in ("td", "th"):
-            self.tables[-1][-1].append(("", []))
-        elif tag == "data":
-            self.tables[-1][-1][-1][1].append(dict(attrs)["value"] or "")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" in self.open:
-            return
-        self.text += data
-        if self.open and {"td", "th"} & set(self.open):
-            text, values = self.tables[-1][-1][-1]
-            self.tables[-1][-1][-1] = (text + data.strip(), values)
-
+from explanation_alignment.reporting.html import render_report
 
 INFO = {
     "toy": False,
@@ -89,7 +50,7 @@ def test_the_numbers_are_the_summarys() -> None:
         numbers = [[float(v) for v in values] for _, values in row[3:]]
         expected = [[iou["n"], hit["n"], iou["n_undefined"], hit["n_undefined"]], [iou["accuracy"]]]
         for metric in (iou, hit):
-            expected += [[metric["ea"], metric["ci_low"], metric["ci_high"]], [metric["chance"]]]
+            expected += [[metric["ea"], metric["ci_low"], metric["ci_high"]], [metric["chance"], metric["adjusted"]]]
         assert numbers == expected  # exactly, not only to the decimals shown
         assert row[5][0] == f"{iou['ea']:.3f}{iou['ci_low']:.3f}\u2013{iou['ci_high']:.3f}"
 
@@ -140,6 +101,7 @@ def test_hostile_names_stay_text() -> None:
         [Table([HOSTILE], [[HOSTILE]], HOSTILE)],
         [Picture(b"<svg/>", HOSTILE, HOSTILE)],
         HOSTILE,
+        galleries=[Gallery(HOSTILE, [Card(HOSTILE, False, [Picture(b"<svg/>", HOSTILE)], [HOSTILE])], HOSTILE)],
     )
     html = render(
         table, title=HOSTILE, subtitle=HOSTILE, info=info, sentences=[HOSTILE], sections=[section], labels={"x": "y"}
@@ -148,7 +110,7 @@ def test_hostile_names_stay_text() -> None:
     assert "script" not in {tag for tag, _, _ in page.attributes}
     assert "<script" not in html
     assert "onerror" not in {name for _, name, _ in page.attributes}
-    assert page.text.count(HOSTILE) > 12
+    assert page.text.count(HOSTILE) > 16
     assert "49" not in page.text.replace(HOSTILE, "")
 
 
@@ -167,7 +129,8 @@ def test_the_page_holds_everything_it_shows() -> None:
     assert [s.partition(";")[0] for s in sources] == ["data:image/svg+xml", "data:image/svg+xml", "data:image/png"]
     assert [v for t, n, v in page.attributes if (t, n) == ("img", "alt")] == ["what was looked at", "bars", "a bitmap"]
     assert not re.search(r"https?:|//[a-z]|url\(|@import|<link|<script", html)
-    assert {name for _, name, _ in page.attributes} & {"href", "onclick", "onload", "srcset"} == set()
+    assert {name for _, name, _ in page.attributes} & {"onclick", "onload", "srcset"} == set()
+    assert all(value.startswith("#") for _, name, value in page.attributes if name == "href")
     assert "prefers-color-scheme: dark" in html
     assert "@media print" in html
     assert len(html) < 10_000_000

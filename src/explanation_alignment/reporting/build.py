@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from explanation_alignment.reporting.charts import save_chart
+from explanation_alignment.reporting.content import Picture, Section
 from explanation_alignment.reporting.figures import save_figure
-from explanation_alignment.reporting.html import Picture, Section, render_report
+from explanation_alignment.reporting.findings import findings
+from explanation_alignment.reporting.html import render_report
+from explanation_alignment.reporting.material import Material
 from explanation_alignment.reporting.presentation import Presentation, present
+from explanation_alignment.reporting.sections import sections_of
 from explanation_alignment.runs.files import write_atomically
 from explanation_alignment.runs.reader import Run, open_run
 
@@ -28,19 +33,29 @@ def report(run: Run | str | Path, presentation: Presentation | None = None) -> P
     """
     opened = run if isinstance(run, Run) else open_run(run)
     shown = presentation or present(opened)
-    for item in shown.illustrations:
-        save_figure(item.figure, opened.path / "figures", item.name)
+    material = Material(opened, shown.reliance)
+    further = sections_of(material, without=shown.without)
+    illustrated = [Section(item.title, pictures=[Picture.of(item.figure, item.alt)]) for item in shown.illustrations]
+    said = {text for section in further for text in section.paragraphs}  # a rule need not stand twice on a page
     page = render_report(
         title=shown.title,
         subtitle=shown.subtitle,
         info=opened.info,
-        summary=opened.summary(),
-        sentences=shown.sentences,
-        sections=[
-            *(Section(item.title, pictures=[Picture.of(item.figure, item.alt)]) for item in shown.illustrations),
-            *shown.sections,
-        ],
+        summary=material.summary,
+        sentences=[text for text in shown.sentences or findings(material) if text not in said],
+        sections=[*illustrated, *shown.sections],
+        further=further,
+        reasons=material.reasons,
+        level=material.level,
     )
+    figures = opened.path / "figures"
+    for item in shown.illustrations:
+        save_figure(item.figure, figures, item.name)
+    taken = {item.name for item in shown.illustrations}
+    for section in further:
+        for chart in section.charts:
+            # an experiment's own figure keeps its name
+            save_chart(chart.spec, figures, f"{chart.name}_chart" if chart.name in taken else chart.name)
     path = opened.path / "report.html"
     write_atomically(path, lambda place: place.write_text(page, encoding="utf-8"))
     return path

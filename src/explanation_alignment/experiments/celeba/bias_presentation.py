@@ -44,6 +44,7 @@ def present(run: Run) -> Presentation:
         subtitle=f"{source}: {' and '.join(kinds)}, seeds {', '.join(map(str, seeds_of(run)))}",
         sentences=[*said, *reliance_sentences(run, found, pair), *data_sentences(run)],
         illustrations=illustrations(run, scores, accuracy, found, doses, pair),
-        sections=sections(run, scores, accuracy, found, doses),
+        sections=sections(run, scores, accuracy, doses),
         tables=terminal_tables(run, scores, accuracy, doses, pair),
+        reliance=found,
     )

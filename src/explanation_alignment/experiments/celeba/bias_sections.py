@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from explanation_alignment.experiments.celeba.bias_results import IOU, is_compared
-from explanation_alignment.reporting.html import Section, Table
-from explanation_alignment.statistics.relying.words import rule
+from explanation_alignment.reporting.content import Section, Table
 
 if TYPE_CHECKING:
     from explanation_alignment.runs.reader import Run
@@ -16,11 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["sections"]
 
 
-def sections(
-    run: Run, scores: pl.DataFrame, accuracy: pl.DataFrame, found: pl.DataFrame, doses: pl.DataFrame
-) -> list[Section]:
-    """Accuracy, scores and verdicts in full, and which faces were drawn; arguments as for the figures."""
-    shown = [_accuracy_section(run, accuracy), _scores_section(run, scores), _verdict_section(found)]
+def sections(run: Run, scores: pl.DataFrame, accuracy: pl.DataFrame, doses: pl.DataFrame) -> list[Section]:
+    """Accuracy and scores in full, and which faces were drawn; arguments as for the figures."""
+    shown = [_accuracy_section(run, accuracy), _scores_section(run, scores)]
     if len(doses):
         headings = [
             "Quantity",
@@ -84,11 +81,3 @@ def _study_note(run: Run) -> str:
         "The study's numbers are single runs of its notebook, on its biased test images; between two of its runs a "
         "group's IoU moved by a factor of 2.8."
     )
-
-
-def _verdict_section(found: pl.DataFrame) -> Section:
-    headings = ["Model", "Seed", "Method", "Region", "IoU minus null", "from", "to", "Changed", "Elsewhere"]
-    columns = ["model", "seed", "method", "region", "excess", "excess_low", "excess_high", "flips", "elsewhere_flips"]
-    rows = found.select(*columns, "flip_low", "flip_high", "verdict").rows()
-    table = Table([*headings, "Difference from", "to", "Verdict"], rows)
-    return Section("What the models rely on, seed by seed", [rule()], [table])

@@ -15,11 +15,11 @@ from explanation_alignment.experiments.celeba.regions_results import (
     models_of,
     region_results,
 )
+from explanation_alignment.reporting.content import Section, Table
 from explanation_alignment.reporting.figures import ranking_bars, rankings_side_by_side, region_cutouts
 from explanation_alignment.reporting.figures.region_ranking import RANKING_WORDS
 from explanation_alignment.reporting.figures.reliance_bars import reliance_bars
 from explanation_alignment.reporting.figures.sheet import PALETTE
-from explanation_alignment.reporting.html import Section, Table
 from explanation_alignment.reporting.presentation import Illustration, Presentation, TerminalTable
 from explanation_alignment.reporting.text import number, signed
 from explanation_alignment.statistics.region_ranking import RANKINGS
@@ -83,6 +83,7 @@ def present(run: Run) -> Presentation:
             _firsts_table(run, firsts, names),
             *(_ranking_table(results, found, names[tests[0]], method, models) for method in methods),
         ],
+        without=("reliance",),
     )
 
 

@@ -18,9 +18,9 @@ from explanation_alignment.experiments.cifar100_transfer.results import (
 )
 from explanation_alignment.experiments.imagenet.presentation import failure_sections, failure_sentences
 from explanation_alignment.metrics.registry import get_metric
+from explanation_alignment.reporting.content import Section, Table
 from explanation_alignment.reporting.figures.relation import relation_plot
 from explanation_alignment.reporting.figures.scatter import accuracy_scatter
-from explanation_alignment.reporting.html import Section, Table
 from explanation_alignment.reporting.presentation import Illustration, Presentation, TerminalTable
 from explanation_alignment.reporting.text import interval, number, signed
 from explanation_alignment.statistics.relations import FEW_MODELS, relate, relation_sentence
@@ -75,7 +75,6 @@ def present(run: Run) -> Presentation:
         ],
         sections=[
             *(_section(kind, tables[kind], found[kind]) for kind in kinds),
-            *failure_sections(run),
             *failure_sections(run, TRANSFER_FAILURES, "Models whose transfer failed"),
         ],
         tables=[item for kind in kinds for item in (_tabulate(kind, tables[kind]), *_related(kind, found[kind]))],

@@ -11,9 +11,9 @@ from explanation_alignment.errors import UsageError
 from explanation_alignment.experiments.imagenet.protocol import CROPPED_REPORTED, METRICS, REGION
 from explanation_alignment.experiments.imagenet.results import is_compared, methods_named, reported_beside, results
 from explanation_alignment.metrics.registry import get_metric
+from explanation_alignment.reporting.content import Section, Table
 from explanation_alignment.reporting.figures.model_grid import model_grid
 from explanation_alignment.reporting.figures.scatter import accuracy_scatter
-from explanation_alignment.reporting.html import Section, Table
 from explanation_alignment.reporting.presentation import Illustration, Presentation, TerminalTable
 from explanation_alignment.reporting.text import interval, number, signed
 from explanation_alignment.statistics.comparing.equal_accuracy import (
@@ -54,7 +54,7 @@ def present(run: Run) -> Presentation:
             *failure_sentences(run),
         ],
         illustrations=[*_scatters(run, table, toy=toy), *_grid(run, table, toy=toy)],
-        sections=[_whole_table(run, table), *pairs_section(pairs), *failure_sections(run)],
+        sections=[_whole_table(run, table), *pairs_section(pairs)],
         tables=[_tabulate(run, table), *pairs_table(pairs)],
     )
 

@@ -8,8 +8,8 @@ import polars as pl
 
 from explanation_alignment.experiments.mnist.protocol import METHODS, MODELS
 from explanation_alignment.experiments.mnist.results import is_compared, results
+from explanation_alignment.reporting.content import Section, Table
 from explanation_alignment.reporting.figures import ea_bars, example_grid
-from explanation_alignment.reporting.html import Section, Table
 from explanation_alignment.reporting.presentation import Illustration, Presentation, TerminalTable
 from explanation_alignment.reporting.text import interval, number
 from explanation_alignment.statistics.relying.region_reliance import reliance
@@ -59,8 +59,9 @@ def present(run: Run) -> Presentation:
                 "Bars of the mean IoU by model, region and test set, with intervals and chance levels",
             ),
         ],
-        sections=[_comparison(table, compared=is_compared(run)), _verdicts(found)],
+        sections=[_comparison(table, compared=is_compared(run))],
         tables=[_tabulate(run, method) for method in METHODS],
+        reliance=found,
     )
 
 
@@ -102,25 +103,6 @@ def _comparison(table: pl.DataFrame, *, compared: bool) -> Section:
         tables=[Table(headings, rows)],
         note=note,
     )
-
-
-def _verdicts(found: pl.DataFrame) -> Section:
-    headings = [
-        "Model",
-        "Seed",
-        "Method",
-        "Region",
-        "IoU minus null",
-        "from",
-        "to",
-        "Null",
-        "Predictions changed",
-        "from",
-        "to",
-    ]
-    columns = ["model", "seed", "method", "region", "excess", "excess_low", "excess_high", "null"]
-    rows = found.select(*columns, "flips", "flip_low", "flip_high", "verdict").rows()
-    return Section("What the models rely on", [rule()], [Table([*headings, "Verdict"], rows)])
 
 
 def _tabulate(run: Run, method: str) -> TerminalTable:

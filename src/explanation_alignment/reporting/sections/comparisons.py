@@ -1,0 +1,85 @@
+"""Differences between models, or between methods where there is one model, on the same images."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import polars as pl
+
+from explanation_alignment.reporting.charts import interval_chart
+from explanation_alignment.reporting.content import Chart, Section, Table
+from explanation_alignment.reporting.figures import metric_label
+from explanation_alignment.reporting.material import Comparison, Material
+from explanation_alignment.reporting.sections.rows import MOST_ROWS
+from explanation_alignment.statistics.comparing.words import sentences
+
+__all__ = ["comparison_section"]
+
+#: Differences told in words.
+_TOLD: Final = 5
+
+
+def comparison_section(material: Material) -> Section | None:
+    """Who differs from whom, and whether that is more than chance; None where there is nothing to compare."""
+    compared = material.comparison
+    if compared is None:
+        return None
+    table = compared.table
+    shown = table.filter(pl.col("difference").is_not_null()).head(MOST_ROWS)
+    if shown.is_empty():
+        return None
+    rows = [
+        {
+            "line": f"{row['first']} \u2212 {row['second']}",
+            "value": row["difference"],
+            "low": row["ci_low"],
+            "high": row["ci_high"],
+            "chance": None,
+            "n": row["n"],
+            "reliable": not row["unreliable"],
+            "metric": _metric(row["metric"]),
+            "dataset": row["dataset"] or "all",
+            "region": row["region"] or "all",
+            "seed": "all" if row["seed"] is None else str(row["seed"]),
+        }
+        for row in shown.iter_rows(named=True)
+    ]
+    alt_text = f"Differences between {compared.between}s with {100 * material.level:g} % intervals"
+    spec = interval_chart(
+        rows,
+        alt_text=alt_text,
+        value="difference",
+        line="Pair",
+        choices={"metric": "Metric", "dataset": "Data", "region": "Region", "seed": "Seed"},
+        first=material.first,
+        zero=True,
+        toy=material.toy,
+    )
+    headers = ["First", "Second", "Seed", "Data", "Region", "Metric", "Mean", "Mean", "Difference", "from", "to"]
+    columns = ["first", "second", "seed", "dataset", "region", "metric", "mean_first", "mean_second", "difference"]
+    columns += ["ci_low", "ci_high", "p_holm", "n", "n_undefined", "verdict"]
+    numbers = Table(
+        [*headers, "p (Holm)", "n", "Undefined", "Verdict"], table.head(MOST_ROWS).select(columns).rows(), "The numbers"
+    )
+    return Section(
+        f"Compared on the same images: {compared.between}s",
+        sentences(table, limit=_TOLD),
+        charts=[Chart("comparisons", spec, alt_text, numbers)],
+        note=_note(material, compared),
+    )
+
+
+def _metric(name: str) -> str:
+    return name if name == "accuracy" else metric_label(name)
+
+
+def _note(material: Material, compared: Comparison) -> str:
+    parts = ["First minus second. p is corrected (Holm) for all rows of this table."]
+    if compared.reference is not None:
+        parts.append(f"Each with {compared.reference}, the most accurate; ealign compare RUN compares all pairs.")
+    if compared.between == "model":
+        parts.append(f"Method {material.method_words}.")
+    if unshared := int(compared.table["n_unshared"].sum() or 0):
+        parts.append(f"{unshared:,} decisions on images that only one side has are left out.")
+    parts += [material.bounds_note] if material.bounds_note else []
+    return " ".join(parts)

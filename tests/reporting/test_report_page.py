@@ -1,0 +1,275 @@
+"""Reports of whole runs: their numbers, what they leave out, and runs that lack something."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+from made_runs import made_run
+from page_parser import Page
+
+import explanation_alignment as ea
+from explanation_alignment.errors import RunError
+from explanation_alignment.reporting.charts import look
+from explanation_alignment.reporting.charts.files import chart_library
+from explanation_alignment.runs.reader import Run
+from toys import Patches, small_classifier
+
+HOSTILE = "<script>alert(1)</script>&\"'--><img src=x onerror=alert(1)>{{ 7*7 }}</script><!--"
+
+
+def page_of(run: Run) -> tuple[Page, str]:
+    html = ea.report(run).read_text(encoding="utf-8")
+    return Page(html), html
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return made_run(tmp_path_factory.mktemp("report") / "run", attributes={"hair": ("dark", "fair")})
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Page:
+    return page_of(run)[0]
+
+
+def headline(page: Page) -> int:
+    return next(i for i, caption in enumerate(page.captions) if caption.startswith("Accuracy and explanation"))
+
+
+def test_every_number_of_the_headline_table_is_the_summarys(run: Run, page: Page) -> None:
+    rows = page.body(headline(page))
+    lines = run.summary().partition_by("model", "region", maintain_order=True)
+    reasons = ea.statistics.undefined_reasons(run.scores()) if hasattr(ea, "statistics") else None
+    assert reasons is None
+    for row, part in zip(rows, lines, strict=True):
+        numbers = [[float(value) for value in values] for _, values in row[3:]]
+        expected = [part["accuracy"][0]]
+        assert numbers[1] == expected
+        for place, metric in enumerate(part.iter_rows(named=True)):
+            assert numbers[2 + 2 * place] == [metric["ea"], metric["ci_low"], metric["ci_high"]]
+            assert numbers[3 + 2 * place] == [metric["chance"], metric["adjusted"]]
+        assert len(numbers) == 2 + 2 * part.height
+        counts = sorted(set(part["n"])), sorted(set(part["n_undefined"]))
+        told = numbers[0]
+        ends = [value for values in counts for value in ([values[0], values[-1]] if len(values) > 1 else values)]
+        assert told[: len(ends)] == ends
+        # below it the reasons, which together make up what is undefined
+        from explanation_alignment.statistics import undefined_reasons
+
+        own = undefined_reasons(run.scores()).filter(model=part["model"][0], region=part["region"][0])
+        spans = own.group_by("reason", maintain_order=True).agg(pl.col("n").unique().sort())
+        assert told[len(ends) :] == [
+            n for values in spans["n"] for n in (values if len(values) < 2 else values[[0, -1]])
+        ]
+        assert all(word.replace("_", " ") in row[3][0] for word in own["reason"])
+
+
+def test_every_chart_stands_above_its_own_numbers(page: Page) -> None:
+    assert len(page.charts) >= 8
+    tables = [i for i, _ in enumerate(page.tables) if page.captions[i].startswith("The numbers")]
+    assert len(tables) == len(page.charts)
+    for chart, place in zip(page.charts, tables, strict=True):
+        rows = chart["datasets"]["rows"]
+        name = next(name for name in ("value", "share") if name in rows[0])
+        drawn = [row[name] for row in rows]
+        shown = [{float(f"{float(value):.6g}") for _, values in row for value in values} for row in page.body(place)]
+        assert len(drawn) == len(shown)
+        assert all(value in numbers for value, numbers in zip(drawn, shown, strict=True))
+
+
+def test_charts_are_told_in_words_and_colours_are_the_pages_own(page: Page) -> None:
+    css = (Path(look.__file__).parents[1] / "templates/report.css").read_text()
+    for chart in page.charts:
+        assert len(chart["description"]) > 20
+        used = set(re.findall(r"var\(--([a-z0-9-]+)\)", str(chart)))
+        assert used <= set(look.LIGHT)
+    for name, colour in look.LIGHT.items():
+        assert re.search(rf"--{name}: {colour};", css, flags=re.IGNORECASE), name
+
+
+def test_the_sections_of_a_run_that_has_everything(page: Page) -> None:
+    assert page.headings == [
+        "Results",
+        "Explanation alignment",
+        "Accuracy and alignment",
+        "Right and wrong decisions",
+        "By group",
+        "By class",
+        "By size of the annotation",
+        "The eight cases",
+        "What the models rely on",
+        "Decisions to look at",
+        "Compared on the same images: models",
+        "What is missing, and why",
+        "Reproduce",
+        "Cite",
+    ]
+    anchors = {value for _, name, value in page.attributes if name == "id"}
+    links = [value for _, name, value in page.attributes if name == "href"]
+    assert links
+    assert all(link.removeprefix("#") in anchors for link in links)
+    assert len([value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]) > 30
+
+
+def test_the_page_names_its_scripts_and_nothing_else_may_run_or_be_fetched(run: Run) -> None:
+    page, html = page_of(run)
+    [policy] = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content") and "none" in value]
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-")
+    assert "unsafe-eval" not in policy
+    assert html.count(chart_library()) == 1  # however many charts there are
+    own = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)
+    assert not re.search(r"https?:|url\(|@import|<link", own)
+    assert len(html.encode()) < 10_000_000
+
+
+def test_figures_are_written_as_png_and_svg(run: Run, page: Page) -> None:
+    names = {path.stem for path in (run.path / "figures").iterdir()}
+    assert {"ea_by_model", "accuracy_and_alignment", "cases", "reliance_maps", "examples"} <= names
+    for name in names:
+        assert (run.path / f"figures/{name}.png").read_bytes().startswith(b"\x89PNG")
+        svg = (run.path / f"figures/{name}.svg").read_text()
+        assert "<svg" in svg
+        assert "var(--" not in svg
+
+
+def test_hostile_names_and_messages_stay_text(tmp_path: Path) -> None:
+    run = made_run(
+        tmp_path / "run",
+        models=(HOSTILE, f"b{HOSTILE}"),
+        datasets=(HOSTILE,),
+        regions=(HOSTILE,),
+        evidence=(HOSTILE,),
+        class_names=(HOSTILE, "b"),
+        attributes={HOSTILE: (HOSTILE, "x")},
+        failures={HOSTILE: HOSTILE},
+        broken={3: HOSTILE},
+        families=(HOSTILE,),
+    )
+    page, html = page_of(run)
+    assert html.count("<script") == len(page.charts) + 3  # charts, their configuration, the library, what draws
+    assert "onerror" not in {name for _, name, _ in page.attributes}
+    assert {"img", "script", "table"} >= {tag for tag, name, _ in page.attributes if name == "src"} | {"script"}
+    assert page.text.count(HOSTILE) > 20
+    assert any(HOSTILE in str(chart["datasets"]) for chart in page.charts)
+    assert {path.name for path in (run.path / "figures").iterdir()} == {
+        f"{path.stem}{end}" for path in (run.path / "figures").iterdir() for end in (".png", ".svg")
+    }
+
+
+def test_toy_and_unfinished_runs_and_failures_say_so(tmp_path: Path) -> None:
+    run = made_run(
+        tmp_path / "run",
+        toy=True,
+        unfinished=("cheating",),
+        failures={"huge": "out of memory"},
+        broken={2: "torn file"},
+    )
+    page, _ = page_of(run)
+    for words in (
+        "Toy data.",
+        "Not finished: cheating on same.",
+        "Failed and not among the numbers below: huge.",
+        "out of memory",
+        "torn file",
+    ):
+        assert words in page.text
+    assert all("say nothing about real images" in chart["title"]["subtitle"] for chart in page.charts)
+    assert "say nothing about real images" in (run.path / "figures/ea_by_model.svg").read_text()
+
+
+def test_a_run_without_any_defined_score_says_why(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", undefined=1)
+    page, _ = page_of(run)
+    assert page.charts == []
+    assert "<script" not in ea.report(run).read_text()
+    assert "no IoU with digit is defined" in page.text
+    assert "40 flat map" in page.text
+    assert "Decisions to look at" not in page.headings
+
+
+def test_one_decision_of_one_model(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", models=("only",), n=1, undefined=0, examples=0, regions=("digit",))
+    page, _ = page_of(run)
+    assert "Accuracy and alignment" not in page.headings  # one point tells nothing
+    assert not any(heading.startswith("Compared") for heading in page.headings)
+    assert "Decisions to look at" not in page.headings
+    assert "too little stands behind its interval" in page.text
+
+
+def test_methods_are_compared_where_there_is_one_model(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", models=("only",), methods=(("vanilla_gradients", "std:1"), ("gradcam", "area")))
+    assert "Compared on the same images: methods" in page_of(run)[0].headings
+
+
+def test_seeds_are_taken_together_and_said(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", seeds=(0, 1, 2))
+    page, _ = page_of(run)
+    assert "A model's seeds are taken together" in page.text
+    means = next(chart for chart in page.charts if "Mean explanation alignment of 2" in chart["description"])
+    pooled = run.summary(pool_seeds=True).filter(pl.col("metric") == "iou_coverage", pl.col("region") == "digit")
+    drawn = {
+        r["line"]: r["value"] for r in means["datasets"]["rows"] if r["metric"] == "IoU" and r["region"] == "digit"
+    }
+    assert drawn == {row["model"]: float(f"{row['ea']:.6g}") for row in pooled.iter_rows(named=True)}
+
+
+def test_decisions_explained_for_another_class_are_shown_as_such(tmp_path: Path) -> None:
+    page, _ = page_of(made_run(tmp_path / "run", target="label"))
+    assert {"Results", "Right and wrong decisions", "The eight cases"} <= set(page.headings)
+    assert "label class" in page.text
+
+
+def test_195_models_stay_readable_and_small(tmp_path: Path) -> None:
+    models = [f"family{i % 9}_{i:03}.a1_in1k" for i in range(195)]
+    run = made_run(
+        tmp_path / "run", models=models, regions=("object",), evidence=("object",), n=12, examples=1,
+        methods=(("gradcam", "threshold:0.5"), ("vanilla_gradients", "std:1")), families=("a", "b", "c"),
+    )  # fmt: skip
+    page, html = page_of(run)
+    assert len(html.encode()) < 10_000_000
+    assert len(page.body(headline(page))) == 390
+    assert all(len(chart["datasets"]["rows"]) <= 800 for chart in page.charts)
+    scatter = next(chart for chart in page.charts if "of 195 models" in chart["description"])
+    assert {row["model"] for row in scatter["datasets"]["rows"]} == set(models)
+    for words in ("of 195; all are among the results above", "Shown: 12 of 195 models", "ealign compare RUN"):
+        assert words in page.text
+
+
+def test_many_classes_are_told_by_their_ends(tmp_path: Path) -> None:
+    run = made_run(tmp_path / "run", n=120, class_names=[f"class {i}" for i in range(50)], examples=0)
+    page, _ = page_of(run)
+    classes = next(chart for chart in page.charts if "by class" in chart["description"])
+    assert len({row["line"] for row in classes["datasets"]["rows"]}) == 30
+    assert "of 50; ealign show RUN --by class shows all" in page.text
+
+
+def test_a_run_of_an_evaluation_and_its_page_without_torch(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        classifier = small_classifier(seed, name=f"net-{seed}")
+        data = Patches(23, broken=[3], bare=[5])
+        ea.evaluate(classifier, data, ["vanilla_gradients", "random"], tmp_path / "run", progress=False)
+    code = "import sys, explanation_alignment as ea; ea.report(sys.argv[1]); assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "run")], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    page = Page((tmp_path / "run/report.html").read_text())
+    assert "broken image" in page.text
+    assert "1 no annotation" in page.text
+    means = page.charts[0]["datasets"]["rows"]
+    assert {row["line"] for row in means} == {"net-0", "net-1"}
+    assert not any("random" in row["method"] for row in means)  # a null is no finding about a model
+
+
+def test_the_same_run_gives_the_same_page(run: Run) -> None:
+    assert page_of(run)[1] == page_of(run)[1]
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not a run"):
+        ea.report(tmp_path)
