@@ -17,6 +17,7 @@ from explanation_alignment.errors import RunError
 from explanation_alignment.reporting.charts import look
 from explanation_alignment.reporting.charts.files import chart_library
 from explanation_alignment.runs.reader import Run
+from explanation_alignment.statistics import undefined_reasons
 from toys import Patches, small_classifier
 
 HOSTILE = "<script>alert(1)</script>&\"'--><img src=x onerror=alert(1)>{{ 7*7 }}</script><!--"
@@ -44,8 +45,6 @@ def headline(page: Page) -> int:
 def test_every_number_of_the_headline_table_is_the_summarys(run: Run, page: Page) -> None:
     rows = page.body(headline(page))
     lines = run.summary().partition_by("model", "region", maintain_order=True)
-    reasons = ea.statistics.undefined_reasons(run.scores()) if hasattr(ea, "statistics") else None
-    assert reasons is None
     for row, part in zip(rows, lines, strict=True):
         numbers = [[float(value) for value in values] for _, values in row[3:]]
         expected = [part["accuracy"][0]]
@@ -56,11 +55,12 @@ def test_every_number_of_the_headline_table_is_the_summarys(run: Run, page: Page
         assert len(numbers) == 2 + 2 * part.height
         counts = sorted(set(part["n"])), sorted(set(part["n_undefined"]))
         told = numbers[0]
+        own = undefined_reasons(run.scores()).filter(model=part["model"][0], region=part["region"][0])
+        if own["reason"].n_unique() == 1:  # the reason says how many
+            counts = counts[:1]
         ends = [value for values in counts for value in ([values[0], values[-1]] if len(values) > 1 else values)]
         assert told[: len(ends)] == ends
         # below it the reasons, which together make up what is undefined
-        from explanation_alignment.statistics import undefined_reasons
-
         own = undefined_reasons(run.scores()).filter(model=part["model"][0], region=part["region"][0])
         spans = own.group_by("reason", maintain_order=True).agg(pl.col("n").unique().sort())
         assert told[len(ends) :] == [
@@ -155,7 +155,7 @@ def test_hostile_names_and_messages_stay_text(tmp_path: Path) -> None:
     assert "onerror" not in {name for _, name, _ in page.attributes}
     assert {"img", "script", "table"} >= {tag for tag, name, _ in page.attributes if name == "src"} | {"script"}
     assert page.text.count(HOSTILE) > 20
-    assert any(HOSTILE in str(chart["datasets"]) for chart in page.charts)
+    assert any(HOSTILE in row["model"] for chart in page.charts for row in chart["datasets"]["rows"] if "model" in row)
     assert {path.name for path in (run.path / "figures").iterdir()} == {
         f"{path.stem}{end}" for path in (run.path / "figures").iterdir() for end in (".png", ".svg")
     }
@@ -178,7 +178,7 @@ def test_toy_and_unfinished_runs_and_failures_say_so(tmp_path: Path) -> None:
         "torn file",
     ):
         assert words in page.text
-    assert all("say nothing about real images" in chart["title"]["subtitle"] for chart in page.charts)
+    assert all("say nothing about real images" in chart["title"]["text"] for chart in page.charts)
     assert "say nothing about real images" in (run.path / "figures/ea_by_model.svg").read_text()
 
 

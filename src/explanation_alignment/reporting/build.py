@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from explanation_alignment.reporting.charts import save_chart
 from explanation_alignment.reporting.content import Picture, Section
-from explanation_alignment.reporting.figures import save_figure
+from explanation_alignment.reporting.figures import example_grid, save_figure
 from explanation_alignment.reporting.findings import findings
 from explanation_alignment.reporting.html import render_report
 from explanation_alignment.reporting.material import Material
@@ -36,26 +37,37 @@ def report(run: Run | str | Path, presentation: Presentation | None = None) -> P
     material = Material(opened, shown.reliance)
     further = sections_of(material, without=shown.without)
     illustrated = [Section(item.title, pictures=[Picture.of(item.figure, item.alt)]) for item in shown.illustrations]
-    said = {text for section in further for text in section.paragraphs}  # a rule need not stand twice on a page
+    below = {text for section in further for text in section.paragraphs}  # a rule need not stand twice on a page
+    said = [text for text in shown.sentences if text not in below] if shown.sentences else findings(material)
     page = render_report(
         title=shown.title,
         subtitle=shown.subtitle,
         info=opened.info,
         summary=material.summary,
-        sentences=[text for text in shown.sentences or findings(material) if text not in said],
+        sentences=said,
         sections=[*illustrated, *shown.sections],
         further=further,
         reasons=material.reasons,
         level=material.level,
     )
-    figures = opened.path / "figures"
-    for item in shown.illustrations:
-        save_figure(item.figure, figures, item.name)
-    taken = {item.name for item in shown.illustrations}
-    for section in further:
-        for chart in section.charts:
-            # an experiment's own figure keeps its name
-            save_chart(chart.spec, figures, f"{chart.name}_chart" if chart.name in taken else chart.name)
+    _save_figures(opened, shown, further)
     path = opened.path / "report.html"
     write_atomically(path, lambda place: place.write_text(page, encoding="utf-8"))
     return path
+
+
+def _save_figures(run: Run, shown: Presentation, sections: Sequence[Section]) -> None:
+    """The experiment's figures, the charts, and the examples, as files."""
+    folder = run.path / "figures"
+    for item in shown.illustrations:
+        save_figure(item.figure, folder, item.name)
+    taken = {item.name for item in shown.illustrations}
+    for section in sections:
+        for chart in section.charts:
+            # an experiment's own figure keeps its name
+            save_chart(chart.spec, folder, f"{chart.name}_chart" if chart.name in taken else chart.name)
+    examples = run.examples()
+    if "examples" not in taken and not examples.is_empty():
+        names = {name: item["class_names"] for name, item in run.info["datasets"].items()}
+        one = names[examples["dataset"][0]] if examples["dataset"].n_unique() == 1 else None
+        save_figure(example_grid(examples, class_names=one, toy=bool(run.info["toy"])), folder, "examples")

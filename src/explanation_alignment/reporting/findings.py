@@ -32,7 +32,10 @@ def findings(material: Material) -> list[str]:
     """Accuracy and alignment beside chance, who differs, how the two go together, and what models rely on."""
     told = [*_results(material), *_relation(material), *_comparison(material)]
     reliance = material.reliance
-    return told + (reliance_findings(reliance) if reliance is not None else [])
+    if reliance is not None:
+        told += reliance_findings(reliance)
+        told += [material.bounds_note] if material.bounds_note else []
+    return told
 
 
 def reliance_findings(found: pl.DataFrame) -> list[str]:
@@ -41,6 +44,8 @@ def reliance_findings(found: pl.DataFrame) -> list[str]:
     Args:
         found: from :func:`~explanation_alignment.statistics.relying.region_reliance.reliance`.
     """
+    if found.height >= _MAX_SENTENCES and (found["verdict"] == "evidence").all():
+        return []  # where nothing else is annotated there is nothing else to rely on
     told = found if found.height < _MAX_SENTENCES else found.filter(pl.col("verdict").is_in(_FLAGS))
     if told.height == found.height:
         return reliance_words(told)
@@ -134,8 +139,11 @@ def _relation(material: Material) -> list[str]:
         table = relate(material.run, predictor=material.metric, method=material.method[0], region=material.regions[0])
     except UsageError:
         return []
-    spearman = table.filter(pl.col("statistic") == "spearman")
-    return [relation_sentence(row) for row in spearman.head(1).iter_rows(named=True)]
+    [row] = table.filter(pl.col("statistic") == "spearman").head(1).rows(named=True)
+    low, high, p = row["ci_low"], row["ci_high"], row["p_value"]
+    shown = low is not None and (low > 0 or high < 0)
+    agree = p is None or low is None or shown == (p < 1 - material.level)  # else there is nothing to be sure of
+    return [relation_sentence(row)] if agree else []
 
 
 def _comparison(material: Material) -> list[str]:

@@ -57,14 +57,14 @@ def interval_chart(
     spread = base.mark_rule(strokeWidth=2.5, opacity=0.6).encode(
         x=alt.X("low:Q", title=value, scale=alt.Scale(zero=False)), x2="high:Q", color=looks["color"], **place
     )
-    points = base.mark_point(size=64, strokeWidth=1.5, filled=False).encode(
-        x=alt.X("value:Q", title=value),
-        fillOpacity=alt.condition("datum.reliable", alt.value(1), alt.value(0)),
-        tooltip=tips,
-        **looks,
-        **place,
+    points = base.mark_point(size=80, filled=True, opacity=1).encode(
+        x=alt.X("value:Q", title=value), tooltip=tips, **looks, **place
     )
+    shape = {name: look for name, look in looks.items() if name == "shape"}
+    hollow = base.transform_filter("!datum.reliable").mark_point(size=22, filled=True, opacity=1, color="var(--ground)")
     layers = [spread, points]
+    if not all(row["reliable"] for row in rows):
+        layers.append(hollow.encode(x="value:Q", tooltip=tips, **shape, **place))
     if any(row.get("chance") is not None for row in rows):
         ticks = base.mark_tick(thickness=2, size=11, color="var(--ink)")
         layers.insert(1, ticks.encode(x="chance:Q", tooltip=tips, **place))
@@ -77,13 +77,12 @@ def interval_chart(
 def _looks(names: Sequence[str], series: str | None) -> dict[str, Any]:
     """Colour and shape of each series, in one legend; one colour where there is one series."""
     if not names:
-        return {"color": alt.value(SERIES[0]), "fill": alt.value(SERIES[0])}
-    colours = alt.Scale(domain=list(names), range=list(SERIES[: len(names)]))
-    shapes = alt.Scale(domain=list(names), range=list(_SHAPES[: len(names)]))
+        return {"color": alt.value(SERIES[0])}
     return {
-        "color": alt.Color("series:N", sort=None, legend=None, scale=colours),
-        "fill": alt.Fill("series:N", sort=None, title=series, scale=colours),
-        "shape": alt.Shape("series:N", sort=None, title=series, scale=shapes),
+        channel: kind(
+            "series:N", sort=None, title=series, scale=alt.Scale(domain=list(names), range=looks[: len(names)])
+        )
+        for channel, kind, looks in (("color", alt.Color, list(SERIES)), ("shape", alt.Shape, list(_SHAPES)))
     }
 
 

@@ -61,7 +61,7 @@ CONFIG: Final[Mapping[str, Any]] = {
         "labelLimit": 240,
         "orient": "top",
         "columns": {"expr": "width < 480 ? 1 : width < 760 ? 2 : 4"},
-        "symbolStrokeWidth": 1.5,
+        "symbolOpacity": 1,
     },
     "title": {"color": "var(--ink)", "subtitleColor": "var(--quiet)", "anchor": "start", "fontSize": 13},
 }
@@ -134,14 +134,15 @@ def finish(
     for place, choice in enumerate(choices):
         binding = alt.binding_select(options=list(choice.options), name=f"{choice.label} ")
         chart = chart.add_params(alt.param(name=f"choice_{place}", value=choice.chosen, bind=binding))
-    spec: dict[str, Any] = chart.properties(width="container", description=alt_text).to_dict()
+    spec: dict[str, Any] = chart.properties(width="container", description=alt_text).to_dict(
+        validate=False  # all are of the few kinds in this package, which tests hold against the schema
+    )
     spec.pop("$schema", None)
     spec.pop("config", None)
     if height is not None:
         spec["height"] = height
-        spec["autosize"] = {"type": "fit-x" if isinstance(height, Mapping) else "fit", "contains": "padding"}
     if toy:
-        spec["title"] = {"text": "", "subtitle": TOY_WARNING, "subtitleColor": "var(--wrong-2)"}
+        spec["title"] = {"text": TOY_WARNING, "color": "var(--wrong-2)", "fontWeight": "normal", "fontSize": 12}
     spec["datasets"] = {"rows": [{name: _short(value) for name, value in row.items()} for row in rows]}
     return spec
 

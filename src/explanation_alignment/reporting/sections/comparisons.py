@@ -28,18 +28,18 @@ def comparison_section(material: Material) -> Section | None:
     shown = table.filter(pl.col("difference").is_not_null()).head(MOST_ROWS)
     if shown.is_empty():
         return None
+    several = shown["region"].drop_nulls().n_unique() > 1
     rows = [
         {
-            "line": f"{row['first']} \u2212 {row['second']}",
+            "line": row["first"] if compared.reference else f"{row['first']} \u2212 {row['second']}",
             "value": row["difference"],
             "low": row["ci_low"],
             "high": row["ci_high"],
             "chance": None,
             "n": row["n"],
             "reliable": not row["unreliable"],
-            "metric": _metric(row["metric"]),
+            "what": _what(row["metric"], row["region"], several=several),
             "dataset": row["dataset"] or "all",
-            "region": row["region"] or "all",
             "seed": "all" if row["seed"] is None else str(row["seed"]),
         }
         for row in shown.iter_rows(named=True)
@@ -48,9 +48,9 @@ def comparison_section(material: Material) -> Section | None:
     spec = interval_chart(
         rows,
         alt_text=alt_text,
-        value="difference",
-        line="Pair",
-        choices={"metric": "Metric", "dataset": "Data", "region": "Region", "seed": "Seed"},
+        value=f"difference from {compared.reference}" if compared.reference else "difference",
+        line="Model" if compared.reference else "Pair",
+        choices={"what": "Of", "dataset": "Data", "seed": "Seed"},
         first=material.first,
         zero=True,
         toy=material.toy,
@@ -69,8 +69,10 @@ def comparison_section(material: Material) -> Section | None:
     )
 
 
-def _metric(name: str) -> str:
-    return name if name == "accuracy" else metric_label(name)
+def _what(metric: str, region: str | None, *, several: bool) -> str:
+    """What is compared: accuracy has no region."""
+    label = metric if metric == "accuracy" else metric_label(metric)
+    return f"{label}, {region}" if several and region is not None else label
 
 
 def _note(material: Material, compared: Comparison) -> str:
