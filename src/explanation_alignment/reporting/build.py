@@ -50,14 +50,15 @@ def report(run: Run | str | Path, presentation: Presentation | None = None) -> P
         reasons=material.reasons,
         level=material.level,
     )
-    _save_figures(opened, shown, further)
+    _save_figures(material, shown, further)
     path = opened.path / "report.html"
     write_atomically(path, lambda place: place.write_text(page, encoding="utf-8"))
     return path
 
 
-def _save_figures(run: Run, shown: Presentation, sections: Sequence[Section]) -> None:
+def _save_figures(material: Material, shown: Presentation, sections: Sequence[Section]) -> None:
     """The experiment's figures, the charts, and the examples, as files."""
+    run = material.run
     folder = run.path / "figures"
     for item in shown.illustrations:
         save_figure(item.figure, folder, item.name)
@@ -66,8 +67,8 @@ def _save_figures(run: Run, shown: Presentation, sections: Sequence[Section]) ->
         for chart in section.charts:
             # an experiment's own figure keeps its name
             save_chart(chart.spec, folder, f"{chart.name}_chart" if chart.name in taken else chart.name)
-    examples = run.examples()
+    examples = material.examples
     if "examples" not in taken and not examples.is_empty():
         names = {name: item["class_names"] for name, item in run.info["datasets"].items()}
         one = names[examples["dataset"][0]] if examples["dataset"].n_unique() == 1 else None
-        save_figure(example_grid(examples, class_names=one, toy=bool(run.info["toy"])), folder, "examples")
+        save_figure(example_grid(examples, class_names=one, toy=material.toy), folder, "examples")

@@ -67,8 +67,6 @@ def card_of(material: Material, row: Mapping[str, Any], also: Sequence[str] = ()
     dataset = row["dataset"]
     predicted = material.class_word(dataset, row["prediction"])
     label = material.class_word(dataset, row["label"]) if row["label"] is not None else None
-    wrong = row["correct"] is False
-    heading = f"{predicted}, not {label}" if wrong and label is not None else predicted
     scores = [
         ("hit" if row[name] else "miss") if METRICS[name].binary else f"{metric_label(name)} {number(row[name])}"
         for name in _TOLD
@@ -76,14 +74,15 @@ def card_of(material: Material, row: Mapping[str, Any], also: Sequence[str] = ()
     ]
     what = ", ".join(scores) if scores else str(row["status"]).replace("_", " ")
     lines = [*also, f"{row['region']}: {what}", row["model"], f"{dataset}: {row['sample_id']}"]
-    verdict = {True: "right", False: "wrong", None: "correctness unknown"}[row["correct"]]
+    wrong = "wrong" if label is None else f"wrong, labelled {label}"
+    verdict = {True: "right", False: wrong, None: "correctness unknown"}[row["correct"]]
     image = picture_of(row["image"])
     pictures = []
     if image is not None:
         pictures.append(Picture(_encoded(_enlarged(image), image), f"Image {row['sample_id']} of {dataset}"))
         said = f"Saliency map of {row['model']} over it, with outlines of {', '.join(_outlined(material))}: {what}"
         pictures.append(Picture(_encoded(_overlay(material, row, image), image), said))
-    return Card(f"{heading} ({verdict})", row["correct"], pictures, lines)
+    return Card(f"{predicted} ({verdict})", row["correct"], pictures, lines)
 
 
 def _outlined(material: Material) -> list[str]:

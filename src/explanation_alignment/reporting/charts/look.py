@@ -7,6 +7,7 @@ black on white without being drawn again. A file has no such setting; :func:`as_
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -142,7 +143,12 @@ def finish(
     if height is not None:
         spec["height"] = height
     if toy:
-        spec["title"] = {"text": TOY_WARNING, "color": "var(--wrong-2)", "fontWeight": "normal", "fontSize": 12}
+        spec["title"] = {
+            "text": textwrap.wrap(TOY_WARNING, 44),
+            "color": "var(--wrong-2)",
+            "fontWeight": "normal",
+            "fontSize": 12,
+        }
     spec["datasets"] = {"rows": [{name: _short(value) for name, value in row.items()} for row in rows]}
     return spec
 

@@ -59,7 +59,9 @@ def comparison_section(material: Material) -> Section | None:
     columns = ["first", "second", "seed", "dataset", "region", "metric", "mean_first", "mean_second", "difference"]
     columns += ["ci_low", "ci_high", "p_holm", "n", "n_undefined", "verdict"]
     numbers = Table(
-        [*headers, "p (Holm)", "n", "Undefined", "Verdict"], table.head(MOST_ROWS).select(columns).rows(), "The numbers"
+        [*headers, "p (Holm)", "n", "Undefined", "Verdict"],
+        table.head(MOST_ROWS).select(columns).rows(),
+        "The numbers of this chart",
     )
     return Section(
         f"Compared on the same images: {compared.between}s",
