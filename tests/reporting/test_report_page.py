@@ -92,7 +92,7 @@ def test_charts_are_told_in_words_and_colours_are_the_pages_own(page: Page) -> N
 def test_the_sections_of_a_run_that_has_everything(page: Page) -> None:
     assert page.headings == [
         "Results",
-        "Explanation alignment",
+        "Alignment by model",
         "Accuracy and alignment",
         "Right and wrong decisions",
         "By group",

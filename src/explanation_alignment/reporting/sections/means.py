@@ -64,7 +64,7 @@ def mean_section(material: Material) -> Section | None:
         "A point is a mean over decisions, the bar its interval, the upright line what a map that knows nothing would "
         "score. Hollow: too little stands behind the interval."
     )
-    return Section("Explanation alignment", charts=[chart], note=note)
+    return Section("Alignment by model", charts=[chart], note=note)
 
 
 def _ends(material: Material, table: pl.DataFrame) -> tuple[list[str], str | None]:
