@@ -16,7 +16,6 @@ from explanation_alignment.reporting.decision_cards import card_of, decisions_of
 from explanation_alignment.reporting.figures.sheet import OUTLINES
 from explanation_alignment.reporting.material import Material
 from explanation_alignment.reporting.sections.decisions import decision_section
-from explanation_alignment.reporting.text import number
 
 TIMES = 224 // SIDE
 
@@ -41,7 +40,7 @@ def test_both_ends_of_right_and_wrong_decisions(material: Material) -> None:
         ranked = part.sort("iou_coverage", descending=which == "Most").unique("sample_id", keep="first")
         ranked = ranked.sort("iou_coverage", descending=which == "Most")
         told = [card.lines[0] for card in gallery.cards]
-        expected = [f"digit: IoU {number(value)}" for value in ranked["iou_coverage"].head(len(told))]
+        expected = [f"digit: IoU {cell(value).text}" for value in ranked["iou_coverage"].head(len(told))]
         assert [line.partition(", ")[0] for line in told] == expected
         assert all(card.right is (word == "right") for card in gallery.cards)
         assert all(word in card.heading for card in gallery.cards)

@@ -10,12 +10,16 @@ from made_runs import made_run
 from page_parser import Page
 
 import explanation_alignment as ea
+from explanation_alignment.reporting.cells import cell
 from explanation_alignment.reporting.findings import findings, reliance_findings
 from explanation_alignment.reporting.material import Material
 from explanation_alignment.reporting.presentation import present
-from explanation_alignment.reporting.text import number
 from explanation_alignment.statistics.relying.words import rule, sentences
 from toys import Patches, small_classifier
+
+
+def number(value: float) -> str:
+    return cell(value).text
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,7 @@ def test_a_small_run_is_told_whole(run: Path) -> None:
 def test_the_rule_stands_with_the_ranking_it_explains(run: Path) -> None:
     text = Page(ea.report(run).read_text()).text
     assert text.count(rule(metric="iou_coverage")) == 1
-    assert text.index("What the models rely on\n") < text.index(rule(metric="iou_coverage"))
+    assert text.index("Regions, ranked by reliance\n") < text.index(rule(metric="iou_coverage"))
 
 
 def test_reliance_of_many_models_is_told_by_its_verdicts(run: Path) -> None:

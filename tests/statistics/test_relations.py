@@ -208,6 +208,8 @@ def test_sentences_say_what_the_numbers_do() -> None:
     falling = models(24, 1).with_columns(iou_coverage=-pl.col("accuracy"))
     [row] = relate(falling).filter(statistic="spearman").rows(named=True)
     assert "one of accuracy and IoU falls as the other rises" in relation_sentence(row)
+    unsure = relation_sentence({**row, "p_value": 0.05})  # an interval away from 0 is not enough
+    assert "accuracy and IoU show no clear relation" in unsure
     [row] = relate(models(12, 3), predictor="depth").filter(statistic="spearman").rows(named=True)
     assert "accuracy and depth show no clear relation" in relation_sentence(row)
     [row] = relate(models(5), controls=["depth"], group="family").filter(statistic="partial spearman").rows(named=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-__all__ = ["Cell", "cell", "shown_as", "span_of"]
+__all__ = ["Cell", "cell", "p_value", "shown_as", "span_of"]
 
 _NOTHING: Final = "\u2013"
 
@@ -24,7 +24,9 @@ class Cell:
 
 
 def cell(value: object, decimals: int = 3) -> Cell:
-    """A value of any kind: numbers rounded, None and NaN as a dash, booleans in words."""
+    """A value of any kind: numbers rounded, None and NaN as a dash, booleans in words; a cell as it is."""
+    if isinstance(value, Cell):
+        return value
     if value is None:
         return Cell(_NOTHING, kind="none")
     if isinstance(value, bool):
@@ -39,6 +41,11 @@ def cell(value: object, decimals: int = 3) -> Cell:
         text = f"<{smallest:.{decimals}f}" if tiny else f"{value:.{decimals}f}".replace("-", "\u2212")
         return Cell(text, repr(value), "number")
     return Cell(str(value))
+
+
+def p_value(value: float | None) -> Cell:
+    """A p-value: one too small for a float to hold is small, not 0."""
+    return Cell("<0.001", repr(value), "number") if value == 0 else cell(value)
 
 
 def span_of(counts: pl.Series) -> list[Cell]:

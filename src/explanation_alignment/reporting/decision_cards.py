@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import matplotlib
@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explanation_alignment.metrics.registry import METRICS
+from explanation_alignment.reporting.cells import cell
 from explanation_alignment.reporting.content import Card, Picture
 from explanation_alignment.reporting.figures import metric_label
 from explanation_alignment.reporting.figures.pictures import mask_of, picture_of
 from explanation_alignment.reporting.figures.sheet import OUTLINES, SALIENT, SMALL
 from explanation_alignment.reporting.material import Material
-from explanation_alignment.reporting.text import number
 
 __all__ = ["card_of", "decisions_of", "outline_words"]
 
@@ -56,24 +56,24 @@ def outline_words(material: Material) -> str:
     return f"Orange: where the map is high. Outlines: {', '.join(told)}."
 
 
-def card_of(material: Material, row: Mapping[str, Any], also: Sequence[str] = ()) -> Card:
+def card_of(material: Material, row: Mapping[str, Any], case: str | None = None) -> Card:
     """One decision.
 
     Args:
         material: the report's.
         row: of ``decisions_of``.
-        also: lines to begin with.
+        case: which of the eight cases it is an example of, if of one.
     """
     dataset = row["dataset"]
     predicted = material.class_word(dataset, row["prediction"])
     label = material.class_word(dataset, row["label"]) if row["label"] is not None else None
     scores = [
-        ("hit" if row[name] else "miss") if METRICS[name].binary else f"{metric_label(name)} {number(row[name])}"
+        ("hit" if row[name] else "miss") if METRICS[name].binary else f"{metric_label(name)} {cell(row[name]).text}"
         for name in _TOLD
         if name in row and row[name] is not None
     ]
     what = ", ".join(scores) if scores else str(row["status"]).replace("_", " ")
-    lines = [*also, f"{row['region']}: {what}", row["model"], f"{dataset}: {row['sample_id']}"]
+    lines = [f"{row['region']}: {what}", row["model"], f"{dataset}: {row['sample_id']}"]
     wrong = "wrong" if label is None else f"wrong, labelled {label}"
     verdict = {True: "right", False: wrong, None: "correctness unknown"}[row["correct"]]
     image = picture_of(row["image"])
@@ -82,7 +82,8 @@ def card_of(material: Material, row: Mapping[str, Any], also: Sequence[str] = ()
         pictures.append(Picture(_encoded(_enlarged(image), image), f"Image {row['sample_id']} of {dataset}"))
         said = f"Saliency map of {row['model']} over it, with outlines of {', '.join(_outlined(material))}: {what}"
         pictures.append(Picture(_encoded(_overlay(material, row, image), image), said))
-    return Card(f"{predicted} ({verdict})", row["correct"], pictures, lines)
+    heading = f"{predicted} ({verdict})"
+    return Card(f"{case}: {heading}" if case else heading, row["correct"], pictures, lines)
 
 
 def _outlined(material: Material) -> list[str]:

@@ -8,9 +8,9 @@ from typing import Any, Final
 import polars as pl
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.reporting.cells import cell
 from explanation_alignment.reporting.figures import metric_label
 from explanation_alignment.reporting.material import Material
-from explanation_alignment.reporting.text import number
 from explanation_alignment.statistics.comparing.words import sentences as compared_words
 from explanation_alignment.statistics.relations import MIN_MODELS, relate, relation_sentence
 from explanation_alignment.statistics.relying.region_reliance import VERDICTS
@@ -91,7 +91,7 @@ def _results(material: Material) -> list[str]:
 def _end(row: Mapping[str, Any], column: str, scale: int, *, several: bool) -> str:
     where = f" on {row['dataset']}" if several else ""
     seed = f", seed {row['seed']}" if row["seed"] not in (None, 0) else ""
-    return f"{number(row[column] / scale)} ({row['model']}{where}{seed})"
+    return f"{_number(row[column] / scale)} ({row['model']}{where}{seed})"
 
 
 def _line(material: Material, row: Mapping[str, Any], metric: str, *, several: bool) -> str:
@@ -116,7 +116,7 @@ def _line(material: Material, row: Mapping[str, Any], metric: str, *, several: b
         low, high = row[f"{name}_low"], row[f"{name}_high"]
         beyond = low is not None and (low > chance or high < chance)
         lies = ("above" if low > chance else "below") if beyond else "not clearly different from"
-        what += f", {lies} the {number(chance)} of a map that knows nothing"
+        what += f", {lies} the {_number(chance)} of a map that knows nothing"
     count = f"{row[f'{name}_n']:,} decisions" + (
         f", {row[f'{name}_undefined']:,} undefined" if row[f"{name}_undefined"] else ""
     )
@@ -127,8 +127,12 @@ def _line(material: Material, row: Mapping[str, Any], metric: str, *, several: b
 
 def _with_bounds(row: Mapping[str, Any], name: str, scale: int) -> str:
     value, low, high = (row[key] for key in (name, f"{name}_low", f"{name}_high"))
-    bounds = "" if low is None else f" ({number(low / scale)} to {number(high / scale)})"
-    return f"{number(value / scale)}{bounds}"
+    bounds = "" if low is None else f" ({_number(low / scale)} to {_number(high / scale)})"
+    return f"{_number(value / scale)}{bounds}"
+
+
+def _number(value: float) -> str:
+    return cell(value).text
 
 
 def _relation(material: Material) -> list[str]:

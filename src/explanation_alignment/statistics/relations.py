@@ -65,6 +65,8 @@ RELATION_SCHEMA: Final = pl.Schema(
     }
 )
 
+#: A relation is told where the permutation test, too, is beyond this.
+_ALPHA: Final = 0.05
 #: Residuals smaller than this share of what they are residuals of are rounding.
 _ROUNDING: Final = 1e-9
 #: Coefficients closer than this are equal.
@@ -438,11 +440,12 @@ def relation_sentence(row: dict[str, Any]) -> str:
     if row["coefficient"] is None:
         return f"Whether {subject} go together{where}{held} is unknown: {row['caution']}."
     low, high = row["ci_low"], row["ci_high"]
+    chance = low is not None and row["p_value"] >= _ALPHA  # among many ties the interval alone is too narrow
     if low is None:
         said = f"Over {row['n_models']} models nothing can be said of whether {subject} go together{where}{held}"
-    elif low > 0:
+    elif low > 0 and not chance:
         said = f"Over {row['n_models']} models, {subject} rise together{where}{held}"
-    elif high < 0:
+    elif high < 0 and not chance:
         said = f"Over {row['n_models']} models, one of {subject} falls as the other rises{where}{held}"
     else:
         said = f"Over {row['n_models']} models, {subject} show no clear relation{where}{held}"

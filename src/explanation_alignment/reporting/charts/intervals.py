@@ -55,7 +55,10 @@ def interval_chart(
     tips = _tips(value, line, series if shown else None, picked)
     looks = _looks(shown, series)
     spread = base.mark_rule(strokeWidth=2.5, opacity=0.6).encode(
-        x=alt.X("low:Q", title=value, scale=alt.Scale(zero=False)), x2="high:Q", color=looks["color"], **place
+        x=alt.X("low:Q", title=value, scale=alt.Scale(zero=False, padding=8)),
+        x2="high:Q",
+        color=looks["color"],
+        **place,
     )
     points = base.mark_point(size=80, filled=True, opacity=1).encode(
         x=alt.X("value:Q", title=value), tooltip=tips, **looks, **place

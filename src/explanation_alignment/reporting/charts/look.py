@@ -38,7 +38,7 @@ _FONT: Final = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "
 
 #: Vega-Lite's configuration of all charts.
 CONFIG: Final[Mapping[str, Any]] = {
-    "background": None,
+    "background": "transparent",
     "font": _FONT,
     "view": {"stroke": None},
     "axis": {
@@ -138,6 +138,7 @@ def finish(
     spec: dict[str, Any] = chart.properties(width="container", description=alt_text).to_dict(
         validate=False  # all are of the few kinds in this package, which tests hold against the schema
     )
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}
     spec.pop("$schema", None)
     spec.pop("config", None)
     if height is not None:

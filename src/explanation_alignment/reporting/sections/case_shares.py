@@ -96,7 +96,7 @@ def _examples(material: Material) -> list[Gallery]:
     order = {case: place for place, case in enumerate(CASES)}
     first = marked.unique("case", keep="first", maintain_order=True)
     cards = [
-        card_of(material, row, also=[str(row["case"])])
+        card_of(material, row, case=str(row["case"]))
         for row in sorted(first.iter_rows(named=True), key=lambda row: order[row["case"]])
     ]
     return [Gallery("An example of each", cards, "Of the decisions that the run keeps with pictures.")] if cards else []

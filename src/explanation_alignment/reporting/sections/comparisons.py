@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from explanation_alignment.reporting.cells import p_value
 from explanation_alignment.reporting.charts import interval_chart
 from explanation_alignment.reporting.content import Chart, Section, Table
 from explanation_alignment.reporting.figures import metric_label
@@ -56,11 +57,21 @@ def comparison_section(material: Material) -> Section | None:
         toy=material.toy,
     )
     headers = ["First", "Second", "Seed", "Data", "Region", "Metric", "Mean", "Mean", "Difference", "from", "to"]
-    columns = ["first", "second", "seed", "dataset", "region", "metric", "mean_first", "mean_second", "difference"]
-    columns += ["ci_low", "ci_high", "p_holm", "n", "n_undefined", "verdict"]
+    places = ("first", "second", "seed", "dataset", "region")
+    means = ("mean_first", "mean_second", "difference", "ci_low", "ci_high")
+    cells = [
+        [
+            *(row[name] for name in places),
+            _label(row["metric"]),
+            *(row[name] for name in means),
+            p_value(row["p_holm"]),
+            *(row[name] for name in ("n", "n_undefined", "verdict")),
+        ]
+        for row in table.head(MOST_ROWS).iter_rows(named=True)
+    ]
     numbers = Table(
         [*headers, "p (Holm)", "n", "Undefined", "Verdict"],
-        table.head(MOST_ROWS).select(columns).rows(),
+        cells,
         "The numbers of this chart",
     )
     return Section(
@@ -73,8 +84,11 @@ def comparison_section(material: Material) -> Section | None:
 
 def _what(metric: str, region: str | None, *, several: bool) -> str:
     """What is compared: accuracy has no region."""
-    label = metric if metric == "accuracy" else metric_label(metric)
-    return f"{label}, {region}" if several and region is not None else label
+    return f"{_label(metric)}, {region}" if several and region is not None else _label(metric)
+
+
+def _label(metric: str) -> str:
+    return metric if metric == "accuracy" else metric_label(metric)
 
 
 def _note(material: Material, compared: Comparison) -> str:

@@ -48,7 +48,7 @@ def size_section(material: Material) -> Section | None:
     return Section(
         "By size of the annotation",
         ["Shares of the image that are annotated. Large annotations are easy to hit: compare each with its chance."],
-        charts=[_chart(material, table, "ea_by_annotation_size", "Annotated", _value)],
+        charts=[_chart(material, table, "ea_by_annotation_size", "Annotated", _size)],
         note=_note(material),
     )
 
@@ -86,7 +86,7 @@ def group_section(material: Material) -> Section | None:
     what = names[0].removeprefix(ATTRIBUTE_PREFIX) if len(names) == 1 else "Group"
     more = f"Further attributes: {', '.join(others[:20])}; ealign show RUN --by NAME shows them." if others else None
     return Section(
-        "By group",
+        f"By group: {what}" if len(names) == 1 else "By group",
         charts=[_chart(material, table, "ea_by_group", what, _value, more, grouped=True)],
         note=_note(material),
     )
@@ -96,7 +96,14 @@ def _attributes(material: Material) -> tuple[list[str], list[str]]:
     """Attributes with a few values, as many as there is room for, and the names of the others that have several."""
     rows = material.shown_rows
     columns = [name for name in rows.columns if name.startswith(ATTRIBUTE_PREFIX)]
-    several = {name: count for name in columns if (count := rows[name].n_unique()) > 1}
+    classes = rows["label"].n_unique()
+    several = {
+        name: count
+        for name in columns
+        if (count := rows[name].n_unique()) > 1
+        # what divides the images as the classes do is shown by class
+        and not (count == classes == rows.select(name, "label").n_unique())
+    }
     fit = [name for name, count in several.items() if count <= _VALUES][:_ATTRIBUTES]
     return fit, [name.removeprefix(ATTRIBUTE_PREFIX) for name in several if name not in fit]
 
@@ -104,6 +111,12 @@ def _attributes(material: Material) -> tuple[list[str], list[str]]:
 def _value(row: Mapping[str, Any]) -> str:
     """The value of ``column=value``."""
     return str(row["group"]).partition("=")[2]
+
+
+def _size(row: Mapping[str, Any]) -> str:
+    """``05-15%`` as it is read."""
+    low, dash, high = _value(row).rstrip("%").partition("-")
+    return f"{int(low)}\u2013{int(high)} %" if dash and low.isdigit() and high.isdigit() else _value(row)
 
 
 def _attribute(row: Mapping[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from explanation_alignment.reporting.cells import p_value
 from explanation_alignment.reporting.charts import interval_chart
 from explanation_alignment.reporting.content import Chart, Section, Table
 from explanation_alignment.reporting.figures import metric_label
@@ -36,7 +37,7 @@ def reliance_section(material: Material) -> Section | None:
         value = "predictions changed by the region, minus elsewhere"
         charts.append(_chart(material, tried, "reliance_changes", value, "flip_difference", "n_images", note))
     bounds = material.bounds_note if material.reliance_is_own else None
-    return Section("What the models rely on", [rule(metric=metric)], charts=charts, note=bounds)
+    return Section("Regions, ranked by reliance", [rule(metric=metric)], charts=charts, note=bounds)
 
 
 def _chart(
@@ -63,7 +64,7 @@ def _chart(
         value=value,
         line="Region and verdict",
         choices=_CHOICES,
-        first=material.first,
+        first={**material.first, **_flagged(table)},
         zero=True,
         toy=material.toy,
     )
@@ -75,10 +76,21 @@ def _chart(
         place = _place(row)
         start = [row["model"], row["seed"], place["where"], row["method"], place["group"], row["region"], row["rank"]]
         ends = (
-            [row["p_maps_adjusted"]] if maps else [row["flips"], row["elsewhere_flips"], row["p_intervention_adjusted"]]
+            [p_value(row["p_maps_adjusted"])]
+            if maps
+            else [row["flips"], row["elsewhere_flips"], p_value(row["p_intervention_adjusted"])]
         )
         cells.append([*start, row["verdict"], row[column], row[low], row[high], *ends, row[count]])
     return Chart(name, spec, alt_text, Table(headers, cells, "The numbers of this chart", note))
+
+
+def _flagged(table: pl.DataFrame) -> dict[str, str]:
+    """The model to open on: one with a confirmed shortcut, else a suspected one, where there is any."""
+    for verdict in ("confirmed", "suspected"):
+        found = table.filter(pl.col("verdict") == verdict)
+        if found.height:
+            return {"model": str(found["model"][0])}
+    return {}
 
 
 def _place(row: Mapping[str, Any]) -> dict[str, str]:
