@@ -11,7 +11,7 @@ import pytest
 from made_runs import SIDE, made_run
 from PIL import Image
 
-from explanation_alignment.reporting.cells import cell
+from explanation_alignment.reporting.cells import cell, p_value
 from explanation_alignment.reporting.decision_cards import card_of, decisions_of
 from explanation_alignment.reporting.figures.sheet import OUTLINES
 from explanation_alignment.reporting.material import Material
@@ -87,3 +87,9 @@ def test_what_is_small_is_not_called_nothing() -> None:
     assert cell(0.0002).value == "0.0002"
     assert cell(float("nan")).text == cell(None).text == "\u2013"
     assert (cell(-0.25).text, cell(1234).text, cell(True).text) == ("\u22120.250", "1,234", "yes")
+
+
+def test_a_p_value_is_never_nothing() -> None:
+    assert (p_value(0.0).text, p_value(0.0).value) == ("<0.001", "0.0")
+    assert cell(p_value(0.25)) == cell(0.25)
+    assert p_value(None).kind == "none"

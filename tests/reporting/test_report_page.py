@@ -142,7 +142,7 @@ def test_hostile_names_and_messages_stay_text(tmp_path: Path) -> None:
         regions=(HOSTILE,),
         evidence=(HOSTILE,),
         class_names=(HOSTILE, "b"),
-        attributes={HOSTILE: (HOSTILE, "x")},
+        attributes={HOSTILE: (HOSTILE, "x", "y")},
         failures={HOSTILE: HOSTILE},
         broken={3: HOSTILE},
         families=(HOSTILE,),
@@ -243,6 +243,19 @@ def test_many_classes_are_told_by_their_ends(tmp_path: Path) -> None:
     classes = next(chart for chart in page.charts if "by class" in chart["description"])
     assert len({row["line"] for row in classes["datasets"]["rows"]}) == 30
     assert "of 50; ealign show RUN --by class shows all" in page.text
+
+
+def test_an_attribute_that_divides_as_the_classes_do_is_shown_once(tmp_path: Path) -> None:
+    attributes = {"digit": ("0", "1", "2", "3"), "hair": ("dark", "fair", "grey")}
+    page, _ = page_of(made_run(tmp_path / "run", attributes=attributes, examples=0))
+    assert {"By class", "By group: hair"} <= set(page.headings)
+
+
+def test_what_is_annotated_is_told_in_percent(page: Page) -> None:
+    sizes = next(chart for chart in page.charts if "by annotated" in chart["description"])
+    lines = {row["line"] for row in sizes["datasets"]["rows"]}
+    assert {"5\u201315 %", "15\u201335 %"} <= lines
+    assert not any("-" in line for line in lines)
 
 
 @pytest.mark.usefixtures("page")
