@@ -91,7 +91,7 @@ def test_what_is_picked_is_drawn(visit: Any, report: Path) -> None:
     plot = visit(report).page.locator(".plot").first
 
     def drawn() -> set[str]:
-        points = plot.locator("svg .mark-symbol path").all()
+        points = plot.locator("svg .mark-symbol path[aria-label]").all()
         return {point.get_attribute("aria-label") for point in points}
 
     before = drawn()

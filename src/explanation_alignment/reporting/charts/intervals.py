@@ -64,10 +64,17 @@ def interval_chart(
         x=alt.X("value:Q", title=value), tooltip=tips, **looks, **place
     )
     shape = {name: look for name, look in looks.items() if name == "shape"}
-    hollow = base.transform_filter("!datum.reliable").mark_point(size=22, filled=True, opacity=1, color="var(--ground)")
+    # not filtered: a layer without any row has no extent, and complains of it
+    hollow = base.mark_point(size=22, filled=True, color="var(--ground)", aria=False).encode(
+        x=alt.X("value:Q", title=value),
+        tooltip=tips,
+        opacity=alt.condition("datum.reliable", alt.value(0), alt.value(1)),
+        **shape,
+        **place,
+    )
     layers = [spread, points]
     if not all(row["reliable"] for row in rows):
-        layers.append(hollow.encode(x="value:Q", tooltip=tips, **shape, **place))
+        layers.append(hollow)
     if any(row.get("chance") is not None for row in rows):
         ticks = base.mark_tick(thickness=2, size=11, color="var(--ink)")
         layers.insert(1, ticks.encode(x="chance:Q", tooltip=tips, **place))
