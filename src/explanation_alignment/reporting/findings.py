@@ -30,12 +30,11 @@ _FLAGS: Final = ("confirmed", "suspected", "not confirmed")
 
 def findings(material: Material) -> list[str]:
     """Accuracy and alignment beside chance, who differs, how the two go together, and what models rely on."""
-    told = [*_results(material), *_relation(material), *_comparison(material)]
     reliance = material.reliance
-    if reliance is not None:
-        told += reliance_findings(reliance)
-        told += [material.bounds_note] if material.bounds_note else []
-    return told
+    detailed = [*_comparison(material), *(reliance_findings(reliance) if reliance is not None else [])]
+    if detailed and material.bounds_note:
+        detailed.append(material.bounds_note.replace("Shown:", "Compared and ranked:"))
+    return [*_results(material), *_relation(material), *detailed]
 
 
 def reliance_findings(found: pl.DataFrame) -> list[str]:
@@ -143,11 +142,8 @@ def _relation(material: Material) -> list[str]:
         table = relate(material.run, predictor=material.metric, method=material.method[0], region=material.regions[0])
     except UsageError:
         return []
-    [row] = table.filter(pl.col("statistic") == "spearman").head(1).rows(named=True)
-    low, high, p = row["ci_low"], row["ci_high"], row["p_value"]
-    shown = low is not None and (low > 0 or high < 0)
-    agree = p is None or low is None or shown == (p < 1 - material.level)  # else there is nothing to be sure of
-    return [relation_sentence(row)] if agree else []
+    spearman = table.filter(pl.col("statistic") == "spearman")
+    return [relation_sentence(row) for row in spearman.head(1).iter_rows(named=True)]
 
 
 def _comparison(material: Material) -> list[str]:
