@@ -447,7 +447,7 @@ def test_sentences_say_what_the_numbers_do() -> None:
         "changes 25.0 % of its predictions, as many pixels elsewhere 6.0 % (difference 19.0 %, 15.1 % to 23.3 %, 400 "
         "images); both together, corrected for 1 test: p < 0.001."
     )
-    assert digit.startswith("m looks at digit, the evidence, more than a map at the centre: its maps lie there")
+    assert digit.startswith("m looks at digit, the evidence, more than a map at the centre (IoU minus that map's +")
     [sentence] = sentences(reliance(paired(0.6, 0.5), evidence=["digit"]).filter(region="block", dataset="first"))
     assert sentence.startswith("m is suspected to rely on block, which is not part of the evidence: its maps lie")
     assert "more than chance (IoU minus its chance level" in sentence

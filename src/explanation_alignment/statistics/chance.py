@@ -18,7 +18,15 @@ from scipy.special import gammaln
 from explanation_alignment.errors import UsageError
 from explanation_alignment.metrics.registry import Metric, get_metric
 
-__all__ = ["adjusted_for_chance", "ceiling_levels", "chance_levels", "expected_iou", "known_metric", "levels_of"]
+__all__ = [
+    "adjusted_for_chance",
+    "ceiling_levels",
+    "chance_levels",
+    "expected_iou",
+    "known_metric",
+    "levels_of",
+    "metric_label",
+]
 
 _Floats = NDArray[np.float64]
 _Ints = NDArray[np.int64]
@@ -159,6 +167,12 @@ def known_metric(name: str) -> Metric | None:
         return get_metric(name)
     except UsageError:
         return None
+
+
+def metric_label(name: str) -> str:
+    """A metric's short heading; its own name where it is not registered."""
+    known = known_metric(name)
+    return known.label if known else name
 
 
 class _Areas:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
-from explanation_alignment.errors import UnknownNameError, UsageError
-from explanation_alignment.metrics.registry import get_metric
+from explanation_alignment.errors import UnknownNameError
 from explanation_alignment.reporting.text import TOY_WARNING
+from explanation_alignment.statistics.chance import metric_label
 
 __all__ = [
     "PALETTE",
@@ -50,14 +50,6 @@ LEGEND: Final = 0.19
 NOTE: Final = 0.17
 
 BoolMask = NDArray[np.bool_]
-
-
-def metric_label(metric: str) -> str:
-    """A metric's short heading; its own name where it is not registered."""
-    try:
-        return get_metric(metric).label
-    except UsageError:
-        return metric
 
 
 def spelled(metric: str) -> str:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError
 from explanation_alignment.runs.schema import NULL_METHODS
-from explanation_alignment.statistics.chance import chance_levels
+from explanation_alignment.statistics.chance import chance_levels, metric_label
 from explanation_alignment.statistics.comparing.differences import paired_hits
 from explanation_alignment.statistics.comparing.numbers import Asked, SignTests, compare_block, pairs_of
 from explanation_alignment.statistics.comparing.permutation import mcnemar_test
@@ -210,8 +210,8 @@ def equal_accuracy_sentences(table: pl.DataFrame, margin: float) -> list[str]:
         counts = dict(table.filter(metric=metric).group_by("verdict").agg(pl.len()).iter_rows())
         found, alike = counts.get(DIFFERENTLY_ALIGNED, 0), counts.get("no difference shown", 0)
         lines.append(
-            f"{metric}: of {sum(counts.values()):,} pairs {found + alike:,} are equally accurate (within {points}); "
-            f"{found:,} of these differ in alignment."
+            f"{metric_label(metric)}: of {sum(counts.values()):,} pairs {found + alike:,} are equally accurate "
+            f"(within {points}); {found:,} of these differ in alignment."
         )
     one = table.filter(metric=metrics[0]) if metrics else table
     counts = dict(one.group_by("verdict").agg(pl.len()).iter_rows())

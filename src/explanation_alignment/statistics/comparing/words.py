@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from explanation_alignment.statistics.chance import known_metric
+from explanation_alignment.statistics.chance import metric_label
 from explanation_alignment.statistics.comparing.rows import CELL
 
 __all__ = ["sentences"]
@@ -43,8 +43,7 @@ def sentences(table: pl.DataFrame, limit: int = 10) -> list[str]:
 
 
 def _sentence(row: Mapping[str, Any], varying: Sequence[str]) -> str:
-    known = known_metric(row["metric"])
-    name = known.label if known else row["metric"]
+    name = metric_label(row["metric"])
     places = [f"{key} {row[key]}" for key in varying if row[key] is not None]
     where = f" ({', '.join(places)})" if places else ""
     if row["between"] == "run":

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from explanation_alignment.statistics.chance import known_metric
+from explanation_alignment.statistics.chance import metric_label
 
 __all__ = ["MARGIN", "MIN_FLIP", "evidence_text", "rule", "sentences"]
 
@@ -39,7 +39,7 @@ def rule(
     null = center if metric == "iou_coverage" else "its chance level"
     return (
         "A region outside the declared evidence is a confirmed shortcut when two things hold together. Maps: "
-        f"{_label(metric)} minus {null} exceeds {margin:g}. Intervention: changing the region's content changes "
+        f"{metric_label(metric)} minus {null} exceeds {margin:g}. Intervention: changing the region's content changes "
         f"predictions, in {100 * min_flip:g} % of the images more than changing as many pixels elsewhere does, or "
         "between paired datasets that differ in it alone. Each is a one-sided test at "
         f"{(1 - level) / 2:g}, with Holm's correction over the regions and groups of a model, seed, dataset and "
@@ -86,24 +86,22 @@ def _sentence(row: Mapping[str, object], several: Mapping[str, bool]) -> str:
     ]
     subject = f"{row['model']}" + (f" ({', '.join(place)})" if place else "")
     if row["verdict"] == "evidence":
-        headline = _evidence_headline(row)
-    elif row["verdict"] == "unknown" and row["intervention"] is None and row["excess"] is not None:
+        return f"{_evidence_sentence(row, subject)}."
+    if row["verdict"] == "unknown" and row["intervention"] is None and row["excess"] is not None:
         headline = "The maps of {model} give no clear sign of reliance on {region}, which does not clear it"
     else:
         headline = _HEADLINES[str(row["verdict"])]
     return f"{headline.format(model=subject, region=row['region'])}: {row['evidence_text']}."
 
 
-def _evidence_headline(row: Mapping[str, object]) -> str:
-    low, high = row["excess_low"], row["excess_high"]
-    null = "a map at the centre" if row["null"] == "center" else "chance"
-    if not (isinstance(low, float) and isinstance(high, float)):
-        return "Whether {model} looks at {region}, the evidence, is unknown"
-    if low > _SHOWN:
-        return "{model} looks at {region}, the evidence, more than " + null
-    if high < -_SHOWN:
-        return "{model} looks at {region}, the evidence, less than " + null
-    return "{model} looks at {region}, the evidence, no more than " + null
+def _evidence_sentence(row: Mapping[str, object], subject: str) -> str:
+    where, numbers = _lying(row)
+    if not where:
+        return f"Whether {subject} looks at {row['region']}, the evidence, is unknown: {numbers}"
+    intervention = _intervention_text(row)
+    return f"{subject} looks at {row['region']}, the evidence, {where} ({numbers})" + (
+        f"; {intervention}" if intervention else ""
+    )
 
 
 def evidence_text(row: Mapping[str, object]) -> str:
@@ -126,17 +124,23 @@ def evidence_text(row: Mapping[str, object]) -> str:
 
 
 def _maps_text(row: Mapping[str, object]) -> str:
+    where, numbers = _lying(row)
+    return f"its maps lie there {where} ({numbers})" if where else numbers
+
+
+def _lying(row: Mapping[str, object]) -> tuple[str, str]:
+    """How much the maps lie on the region, in words and in numbers; no words where no score is defined."""
     low, high = row["excess_low"], row["excess_high"]
     if not (isinstance(low, float) and isinstance(high, float)):
-        return "none of its scores there is defined"
+        return "", "none of its scores there is defined"
     center = row["null"] == "center"
     null = "a map at the centre" if center else "chance"
     more, less = low > _SHOWN, high < -_SHOWN
     where = f"more than {null}" if more else f"less than {null}" if less else f"about as much as {null}"
     minus = "that map's" if center else "its chance level"
-    return (
-        f"its maps lie there {where} ({_label(str(row['metric']))} minus {minus} {_signed(row['excess'])}, "
-        f"{_signed(low)} to {_signed(high)}, {row['n']:,} decisions)"
+    return where, (
+        f"{metric_label(str(row['metric']))} minus {minus} {_signed(row['excess'])}, "
+        f"{_signed(low)} to {_signed(high)}, {row['n']:,} decisions"
     )
 
 
@@ -154,11 +158,6 @@ def _intervention_text(row: Mapping[str, object]) -> str:
         f"pixels elsewhere {_percent(row['elsewhere_flips'])} (difference {_percent(row['flip_difference'])}, "
         f"{_percent(low)} to {_percent(high)}, {row['n_images']:,} images)"
     )
-
-
-def _label(metric: str) -> str:
-    known = known_metric(metric)
-    return known.label if known else metric
 
 
 def _tests(number: object) -> str:
