@@ -149,7 +149,8 @@ def verdict_sentences(found: pl.DataFrame, dataset: str, method: str, models: Se
     """
     rows = _in_order(found.filter(pl.col("dataset") == dataset, pl.col("method") == method), models)
     flagged = rows.filter(pl.col("verdict").is_in(_FLAGS))
-    lines = sentences(flagged) if flagged.height <= _MAX_VERDICTS else _flags_counted(flagged)
+    short = flagged.height <= _MAX_VERDICTS and flagged["seed"].n_unique() <= 1
+    lines = sentences(flagged) if short else _flags_counted(flagged)
     counts = rows.filter(~pl.col("is_evidence"))["verdict"].value_counts(sort=True).rows()
     told = ", ".join(f"{n} {verdict}" for verdict, n in counts)
     where = f"{_METHOD_WORDS.get(method, method)} maps, {dataset}"
