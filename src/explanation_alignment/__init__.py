@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from explanation_alignment.datasets.base import Subset as Subset
     from explanation_alignment.errors import ExplanationAlignmentError as ExplanationAlignmentError
     from explanation_alignment.evaluation import evaluate as evaluate
+    from explanation_alignment.explorer.serving import explore as explore
     from explanation_alignment.external_maps import score as score
     from explanation_alignment.geometry import Geometry as Geometry
     from explanation_alignment.reporting.build import report as report
@@ -71,6 +72,7 @@ _HOMES = {
     "evaluate_models": "sweeps",
     "expand_models": "classifiers.expansion",
     "expand_spec": "classifiers.expansion",
+    "explore": "explorer.serving",
     "export": "runs.exporting",
     "leaderboard": "statistics.leaderboards",
     "list_classifiers": "classifiers.catalogue",
@@ -113,6 +115,7 @@ __all__ = [
     "evaluate_models",
     "expand_models",
     "expand_spec",
+    "explore",
     "export",
     "leaderboard",
     "list_classifiers",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 from scipy.stats import binom
 
-from explanation_alignment.errors import ExplanationAlignmentError, first_line
+from explanation_alignment.errors import ExplanationAlignmentError, RunError, first_line
 from explanation_alignment.runs.identity import describe_difference
 from explanation_alignment.runs.reader import Run
 from explanation_alignment.runs.verification import Finding
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from explanation_alignment.classifiers.classifier import Classifier
     from explanation_alignment.sample import AnnotatedDataset
 
-__all__ = ["MOVED_RATE", "Recomputed", "recompute_decisions"]
+__all__ = ["MOVED_RATE", "Recomputed", "evaluate_again", "recompute_decisions"]
 
 #: The share of rows that floating point may move where batches or devices differ: at most one in 2,000.
 MOVED_RATE: Final = 1 / 2000
@@ -113,14 +113,15 @@ def recompute_decisions(
     for slug, ids in drawn.items():
         item = run.evaluations[slug]
         try:
-            if "covers" in item["question"]:
-                raise _UnknownError("its maps were made elsewhere; `ealign score` again compares them")
+            _check_source(item)
             methods = _methods(item, slug, skipped)
             dataset = sources.of(item["question"])
             model = item["question"]["model"]
             classifier = known[model] if model in known else _classifier(run, item, weights, device)
             _check_weights(classifier, item["question"])
-            new = _evaluated(classifier, dataset, item, ids, methods)
+            with tempfile.TemporaryDirectory(prefix="ealign-verify-") as folder:
+                again = _evaluated(classifier, dataset, item, ids, methods, folder).scores()
+            new = again.with_columns(pl.col(pl.Categorical).cast(pl.String))
         except _UnknownError as error:
             skipped[slug] = str(error)
             continue
@@ -141,6 +142,53 @@ def recompute_decisions(
                 place = ", ".join(str(value) for value in row)
                 different.append((f"scores/{slug}", f"computed anew, {place}: {words}"))
     return Recomputed(counts["decisions"], counts["rows"], counts["moved"], tuple(different), skipped)
+
+
+def evaluate_again(
+    run: Run,
+    slug: str,
+    ids: Sequence[str],
+    out: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    datasets: Sequence[str] = (),
+    device: str | None = None,
+    run_code: bool = True,
+) -> Run:
+    """Compute decisions of an evaluation anew, asked the same, into a run of their own.
+
+    Args:
+        run: the run; it is only read.
+        slug: the evaluation.
+        ids: of the samples.
+        out: folder of the new run.
+        data_dir: folder with the dataset's files, where the run does not tell it.
+        datasets: names with arguments, tried before what the run's command named.
+        device: to compute on; ``"auto"`` by default.
+        run_code: whether Python files that the run names (``file:...``) may be run.
+
+    Returns:
+        The new run, with all that can be asked by name of the evaluation's methods.
+
+    Raises:
+        RunError: classifier or dataset cannot be rebuilt as they were; the message says what is missing.
+        ExplanationAlignmentError: whatever an evaluation can end with.
+    """
+    item = run.evaluations[slug]
+    try:
+        _check_source(item)
+        methods = _methods(item, slug, {})
+        dataset = _Datasets(run, data_dir, datasets, run_code=run_code).of(item["question"])
+        classifier = _classifier(run, item, None, device, run_code=run_code)
+        _check_weights(classifier, item["question"])
+        return _evaluated(classifier, dataset, item, ids, methods, out)
+    except _UnknownError as error:
+        raise RunError(str(error)) from error
+
+
+def _check_source(item: Mapping[str, Any]) -> None:
+    if "covers" in item["question"]:
+        raise _UnknownError("its maps were made elsewhere; `ealign score` again compares them")
 
 
 class _UnknownError(Exception):
@@ -186,8 +234,15 @@ def _methods(item: Mapping[str, Any], slug: str, skipped: dict[str, str]) -> lis
 class _Datasets:
     """Finds the dataset that an evaluation was asked on, among what is given and what the run tells."""
 
-    def __init__(self, run: Run, data_dir: str | Path | None, given: Sequence[str | AnnotatedDataset]) -> None:
-        self._run, self._data_dir, self._given = run, data_dir, given
+    def __init__(
+        self,
+        run: Run,
+        data_dir: str | Path | None,
+        given: Sequence[str | AnnotatedDataset],
+        *,
+        run_code: bool = True,
+    ) -> None:
+        self._run, self._data_dir, self._given, self._run_code = run, data_dir, given, run_code
         self._found: dict[str, AnnotatedDataset] = {}
 
     def of(self, question: Mapping[str, Any]) -> AnnotatedDataset:
@@ -220,7 +275,7 @@ class _Datasets:
 
         yield from self._given
         for command in _commands(self._run):
-            if "--dataset" in command:
+            if "--dataset" in command and (self._run_code or not command["--dataset"].startswith("file:")):
                 yield command["--dataset"]
         bare = name.partition("~")[0]
         if bare in DATASETS:
@@ -263,7 +318,9 @@ def _commands(run: Run) -> Iterator[dict[str, str]]:
         yield options
 
 
-def _classifier(run: Run, item: Mapping[str, Any], weights: str | None, device: str | None) -> Classifier:
+def _classifier(
+    run: Run, item: Mapping[str, Any], weights: str | None, device: str | None, *, run_code: bool = True
+) -> Classifier:
     """The classifier of an evaluation, with the recorded weights.
 
     Raises:
@@ -282,6 +339,8 @@ def _classifier(run: Run, item: Mapping[str, Any], weights: str | None, device: 
         raise _UnknownError(
             f"{question['model']} was made in Python; give it to ea.verify(..., classifiers={{name: it}})"
         )
+    if spec.startswith("file:") and not run_code:
+        raise _UnknownError(f"{question['model']} is made by a Python file ({spec}), which is not run unasked")
     preprocessing = Preprocessing(
         tuple(question["input_size"]),
         Geometry(**question["geometry"]),
@@ -335,38 +394,41 @@ def _check_weights(classifier: Classifier, question: Mapping[str, Any]) -> None:
 
 
 def _evaluated(
-    classifier: Classifier, dataset: AnnotatedDataset, item: Mapping[str, Any], ids: Sequence[str], methods: list[str]
-) -> pl.DataFrame:
-    """The rows of these samples, computed anew, words as String."""
+    classifier: Classifier,
+    dataset: AnnotatedDataset,
+    item: Mapping[str, Any],
+    ids: Sequence[str],
+    methods: list[str],
+    folder: str | Path,
+) -> Run:
+    """These samples, computed anew into a run in the folder."""
     from explanation_alignment.datasets.base import Subset
     from explanation_alignment.evaluation import evaluate
 
     question = item["question"]
     if question["target"] == "positives":  # a sample for each class of an image: the image is what can be chosen
         ids = list(dict.fromkeys(name.rpartition("#")[0] for name in ids))
-    with tempfile.TemporaryDirectory(prefix="ealign-verify-") as folder:
-        run = evaluate(
-            classifier,
-            Subset(dataset, ids),
-            methods,
-            folder,
-            target=question["target"],
-            output=question["output"],
-            metrics=question["metrics"],
-            batch_size=item["details"]["batch_size"],
-            seed=question["seed"],
-            max_errors=len(ids) + 1,
-            progress=False,
-        )
-        (again,) = run.evaluations.values()
-        left_out = ("dataset_fingerprint", "sample", "intervene")
-        asked, recorded = (
-            {name: value for name, value in one.items() if name not in left_out}
-            for one in (again["question"], question)
-        )
-        if asked != recorded:
-            raise _UnknownError(f"it cannot be asked the same again ({describe_difference(recorded, asked)})")
-        return run.scores().with_columns(pl.col(pl.Categorical).cast(pl.String))
+    run = evaluate(
+        classifier,
+        Subset(dataset, ids),
+        methods,
+        folder,
+        target=question["target"],
+        output=question["output"],
+        metrics=question["metrics"],
+        batch_size=item["details"]["batch_size"],
+        seed=question["seed"],
+        max_errors=len(ids) + 1,
+        progress=False,
+    )
+    (again,) = run.evaluations.values()
+    left_out = ("dataset_fingerprint", "sample", "intervene")
+    asked, recorded = (
+        {name: value for name, value in one.items() if name not in left_out} for one in (again["question"], question)
+    )
+    if asked != recorded:
+        raise _UnknownError(f"it cannot be asked the same again ({describe_difference(recorded, asked)})")
+    return run
 
 
 def _differences(old: pl.DataFrame, new: pl.DataFrame) -> Iterator[tuple[tuple[Any, ...], str | None]]:

@@ -21,6 +21,7 @@ from explanation_alignment.cli import (
     demo,
     evaluate,
     experiment,
+    explore,
     export,
     listing,
     merge,
@@ -62,6 +63,7 @@ app.command(name="cases")(cases.cases)
 app.command(name="reliance")(reliance.reliance)
 app.command(name="relate")(relations.relate)
 app.command(name="report")(report.report)
+app.command(name="explore")(explore.explore)
 app.command(name="export")(export.export)
 app.command(name="verify")(verify.verify)
 app.command(name="merge")(merge.merge)

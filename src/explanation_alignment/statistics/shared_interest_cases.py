@@ -18,7 +18,18 @@ from explanation_alignment.statistics.inputs import RunOrScores, score_rows, wit
 from explanation_alignment.statistics.intervals import wilson_interval
 from explanation_alignment.statistics.tables import group_columns
 
-__all__ = ["CASES", "CASES_SCHEMA", "HIGH", "LOW", "UNCLASSIFIED", "case_name", "cases", "with_cases"]
+__all__ = [
+    "CASES",
+    "CASES_SCHEMA",
+    "CASE_COLUMNS",
+    "HIGH",
+    "LOW",
+    "UNCLASSIFIED",
+    "case_name",
+    "case_of",
+    "cases",
+    "with_cases",
+]
 
 #: At or below this a metric is low.
 LOW: Final = 0.2
@@ -38,6 +49,8 @@ UNCLASSIFIED: Final = "unclassified"
 CASES: Final = (*(case for pair in _RULES.values() for case in pair), UNCLASSIFIED)
 
 _METRICS: Final = ("iou_coverage", "ground_truth_coverage", "saliency_coverage")
+#: What the case of a row follows from.
+CASE_COLUMNS: Final = ("correct", "status", "salient_area", *_METRICS)
 _CELL: Final = tuple(name for name in KEY_COLUMNS if name != "sample_id")
 
 #: Columns of the table of :func:`cases`.
@@ -89,10 +102,15 @@ def with_cases(scores: pl.DataFrame, *, low: float = LOW, high: float = HIGH) ->
     """
     if not 0 <= low < high <= 1:
         raise UsageError(f"the thresholds must be 0 <= low < high <= 1, got low={low:g} and high={high:g}")
-    for name in ("correct", "status", "salient_area", *_METRICS):
+    for name in CASE_COLUMNS:
         if name not in scores.columns:
             what = "the cases need the metrics " + ", ".join(_METRICS) if name in _METRICS else "it is in every run"
             raise RunError(f"these scores have no column {name!r}; {what}")
+    return scores.with_columns(case=case_of(low, high))
+
+
+def case_of(low: float = LOW, high: float = HIGH) -> pl.Expr:
+    """The case of each row, as :func:`with_cases` gives it, of a table with ``CASE_COLUMNS``."""
     empty = (pl.col("salient_area") == 0).fill_null(False)
     iou, covered, precise = (pl.col(name).cast(pl.Float32).fill_nan(None) for name in _METRICS)
     iou = pl.when(empty).then(iou.fill_null(0)).otherwise(iou)
@@ -109,7 +127,7 @@ def with_cases(scores: pl.DataFrame, *, low: float = LOW, high: float = HIGH) ->
         named = pl.when(correct).then(pl.lit(right)).otherwise(pl.lit(wrong))
         case = pl.when(holds[rule].fill_null(False)).then(named).otherwise(case)
     decided = (pl.col("status").cast(pl.String) == "ok") & iou.is_not_null() & correct.is_not_null()
-    return scores.with_columns(case=pl.when(decided).then(case).cast(pl.Enum(CASES)))
+    return pl.when(decided).then(case).cast(pl.Enum(CASES))
 
 
 def case_name(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The pages: each a function from the runs and an address to what its template is filled with."""
