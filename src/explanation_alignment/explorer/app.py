@@ -130,7 +130,13 @@ class _Pages:
 
     def compare(self, request: Request) -> Response:
         snapshots, state = self._read(request, CompareState)
-        return self._page(request, compare_page(self.house, snapshots, state), snapshots, state.a.run)
+        try:
+            page = compare_page(self.house, snapshots, state)
+        except UsageError:
+            if _pairs(request) or len(snapshots) == 1:
+                raise
+            return RedirectResponse(f"/compare?b_run={RUNS[0]}", 303)  # two runs that have no images in common
+        return self._page(request, page, snapshots, state.a.run)
 
     def help(self, request: Request) -> Response:
         snapshots = self.house.snapshots()
@@ -248,7 +254,8 @@ class _Pages:
                 known=shown.vocabulary,
                 vocabularies=self.house.vocabularies(snapshots),
                 decisions_there=bool(shown.evaluations),
-                toy=TOY_WARNING if any(snapshot.toy for snapshot in snapshots.values()) else None,
+                toy=TOY_WARNING,
+                toys=[snapshot.name for snapshot in snapshots.values() if snapshot.toy],
                 unfinished=unfinished or len(shown.run.unfinished),
                 failures=shown.run.failures,
                 version=__version__,

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from explanation_alignment.errors import ExplanationAlignmentError, first_line
-from explanation_alignment.explorer.catalogue import Evaluation, Snapshot
+from explanation_alignment.explorer.catalogue import Evaluation, Snapshot, collect_some
 from explanation_alignment.explorer.state import BoardState
 from explanation_alignment.runs.schema import NULL_METHODS
 from explanation_alignment.statistics.leaderboards import leaderboard
@@ -115,7 +115,7 @@ def _plain(snapshot: Snapshot) -> pl.DataFrame:
     main = next(iter(targets)) if len(targets) == 1 else "predicted"
     chosen = [one for one in snapshot.evaluations if one.target == main]
     with snapshot.run.reading():
-        tables = pl.collect_all([_means(one, snapshot.vocabulary.metrics) for one in chosen])
+        tables = collect_some([_means(one, snapshot.vocabulary.metrics) for one in chosen])
     empty = {name: pl.Int64() if name == "seed" else pl.String() for name in KEYS}
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(schema=empty)
 

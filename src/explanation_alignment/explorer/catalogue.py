@@ -24,10 +24,12 @@ from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX
 from explanation_alignment.statistics.tables import metric_columns
 
-__all__ = ["ATTRIBUTE_VALUES", "Catalogue", "Evaluation", "Part", "Snapshot"]
+__all__ = ["ATTRIBUTE_VALUES", "Catalogue", "Evaluation", "Part", "Snapshot", "collect_some", "heights"]
 
 #: Values of an attribute that are offered; with more, one is typed.
 ATTRIBUTE_VALUES: Final = 60
+#: Frames that are collected together.
+_AT_ONCE: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,10 @@ class Snapshot:
     def by_slug(self) -> dict[str, Evaluation]:
         """Evaluations by their folder's name."""
         return {one.slug: one for one in self.evaluations}
+
+    def binarization(self, method: str, binarization: str) -> str | None:
+        """What a link to this method needs to say of its binarization: nothing where it has only the one."""
+        return binarization if len(self.vocabulary.methods.get(method, ())) > 1 else None
 
     @cached_property
     def columns(self) -> dict[str, pl.DataType]:
@@ -283,6 +289,14 @@ def _parts(run: Path, slug: str) -> tuple[Part, ...]:
 def _is_part(entry: os.DirEntry[str]) -> bool:
     named = entry.name.startswith("unit-") and entry.name.endswith(".parquet")
     return named and entry.is_file(follow_symlinks=False)
+
+
+def collect_some(frames: Sequence[pl.LazyFrame]) -> list[pl.DataFrame]:
+    """The tables of many frames, a few at a time: polars blocks where hundreds of files are opened at once."""
+    tables: list[pl.DataFrame] = []
+    for start in range(0, len(frames), _AT_ONCE):
+        tables += pl.collect_all(frames[start : start + _AT_ONCE])
+    return tables
 
 
 def heights(parts: Sequence[Part], known: dict[Part, int]) -> list[int]:

@@ -33,7 +33,7 @@ def gallery_first(snapshot: Snapshot, board: Board, run: str) -> GalleryState:
         seed=first["seed"],
         dataset=first["dataset"],
         method=first["method"],
-        binarization=first["binarization"],
+        binarization=snapshot.binarization(first["method"], first["binarization"]),
         region=first["region"],
     )
     return GalleryState(chosen=chosen)

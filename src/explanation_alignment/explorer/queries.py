@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError
-from explanation_alignment.explorer.catalogue import Evaluation, Part, Snapshot, heights
+from explanation_alignment.explorer.catalogue import Evaluation, Part, Snapshot, collect_some, heights
 from explanation_alignment.explorer.state import OUTCOMES, CompareState, Filters, Side
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, STATUSES
 from explanation_alignment.statistics.chance import chance_levels
@@ -30,6 +30,8 @@ _KEPT_PLACES: Final = 8_000_000
 _KEPT_ANSWERS: Final = 64
 #: Rows that are read at once for a download.
 _CHUNK: Final = 100_000
+#: Evaluations that are scanned together.
+_SCANNED: Final = 32
 
 _Answer = TypeVar("_Answer", "Selection", "Pairs")
 
@@ -174,7 +176,7 @@ class Questions:
                     frames.append(_in_full(chosen, one).with_columns(_evaluation=pl.lit(place, pl.UInt32)))
             if not frames:
                 return pl.DataFrame(schema={**{name: pl.String() for name in snapshot.columns}, "case": pl.Enum(CASES)})
-            table = pl.concat(pl.collect_all(frames), how="diagonal_relaxed")
+            table = pl.concat(collect_some(frames), how="diagonal_relaxed")
         ordered = places.select(pl.col("_evaluation", "_row").cast(pl.UInt32)).join(
             table.with_columns(pl.col("_row").cast(pl.UInt32)),
             on=["_evaluation", "_row"],
@@ -202,7 +204,7 @@ class Questions:
             if one.dataset == dataset and target in (None, one.target)
         ]
         with snapshot.run.reading():
-            tables = [table for table in pl.collect_all(frames) if table.height]
+            tables = [table for table in collect_some(frames) if table.height]
         if not tables:
             raise RunError(f"{dataset} has no decision on a sample {sample!r} in this run")
         table = pl.concat(tables, how="diagonal_relaxed")
@@ -355,7 +357,8 @@ def _condition(chosen: Filters, one: Evaluation, pictured: frozenset[str]) -> pl
 
 def _collected(snapshot: Snapshot, frames: Sequence[pl.LazyFrame]) -> pl.DataFrame:
     with snapshot.run.reading():
-        return pl.concat(frames).collect()
+        groups = [frames[start : start + _SCANNED] for start in range(0, len(frames), _SCANNED)]
+        return pl.concat([pl.concat(group).collect() for group in groups])
 
 
 def _selection(found: pl.DataFrame, metric: str | None, sorted_: bool, descending: bool) -> Selection:

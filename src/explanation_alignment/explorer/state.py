@@ -16,9 +16,10 @@ from urllib.parse import urlencode
 from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.metrics.registry import METRICS
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, STATUSES
-from explanation_alignment.statistics.shared_interest_cases import case_name
+from explanation_alignment.statistics.shared_interest_cases import LOW, case_name
 
 __all__ = [
+    "ALIGNED",
     "DEFAULT_LAYERS",
     "LAYERS",
     "OUTCOMES",
@@ -49,10 +50,12 @@ SORTS: Final = ("confidence", "label_rank", "annotation_area", "salient_area")
 #: What can have come of one decision, given a metric and a threshold.
 OUTCOMES: Final = ("right_aligned", "right_elsewhere", "wrong_aligned", "wrong_elsewhere", "undefined")
 
+#: From this score a map counts as aligned unless told otherwise: above what the eight cases call low.
+ALIGNED: Final = LOW
+
 _MOST_FIELDS: Final = 400
 _LONGEST: Final = 1000
 _MOST_PAGES: Final = 10**9
-_THRESHOLD: Final = 0.5
 
 Pairs = Sequence[tuple[str, str]]
 
@@ -628,7 +631,7 @@ class CompareState(_State):
     target: str | None = None
     region: str | None = None
     metric: str | None = None
-    threshold: float = _THRESHOLD
+    threshold: float = ALIGNED
     a_outcome: str | None = None
     b_outcome: str | None = None
     sort: str | None = None
@@ -651,7 +654,7 @@ class CompareState(_State):
             target=fields.choice("target", _shared(*(one.targets for one in own)), "target of both"),
             region=fields.choice("region", _shared(*(one.regions for one in own)), "region of both"),
             metric=fields.choice("metric", rising(_shared(*(one.metrics for one in own))), "metric of both"),
-            threshold=_THRESHOLD if threshold is None else threshold,
+            threshold=ALIGNED if threshold is None else threshold,
             a_outcome=fields.choice("a_outcome", OUTCOMES),
             b_outcome=fields.choice("b_outcome", OUTCOMES),
             sort=fields.choice("sort", ("difference",)),
@@ -677,7 +680,7 @@ class CompareState(_State):
                 target=self.target,
                 region=self.region,
                 metric=self.metric,
-                threshold=None if self.threshold == _THRESHOLD else self.threshold,
+                threshold=None if self.threshold == ALIGNED else self.threshold,
                 a_outcome=self.a_outcome,
                 b_outcome=self.b_outcome,
                 sort=self.sort,

@@ -66,10 +66,10 @@ def _row(row: Mapping[str, Any], state: BoardState, snapshot: Snapshot) -> Mappi
         seed=row["seed"],
         dataset=row["dataset"],
         method=row["method"],
-        binarization=row["binarization"],
+        binarization=snapshot.binarization(row["method"], row["binarization"]),
         region=row["region"],
     )
-    side = Side(state.run, row["model"], row["seed"], row["method"], row["binarization"])
+    side = Side(state.run, row["model"], row["seed"], row["method"], chosen.binarization)
     toy = bool(snapshot.datasets.get(row["dataset"], {}).get("toy"))
     compare = CompareState(a=side, b=Side(run=state.run), dataset=row["dataset"], region=row["region"])
     return {**row, "toy": toy, "gallery": GalleryState(chosen=chosen).address(), "compare": compare.address()}
@@ -117,7 +117,8 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
     rows, without = _plotted(board, state)
     xs, ys = _scale(rows, "top1"), _scale(rows, f"ea_{state.metric}")
     families = list(dict.fromkeys(row.get("family") or "" for row in rows))
-    points = [_point(row, state, xs, ys, families) for row in rows]
+    binarization = snapshot.binarization(str(state.method), str(state.binarization))
+    points = [_point(row, state.but(binarization=binarization), xs, ys, families) for row in rows]
     levels = [row.get(f"ea_{state.metric}_chance") for row in rows]
     known = [level for level in levels if level is not None]
     content = {

@@ -58,7 +58,9 @@ def compare_page(house: House, snapshots: Mapping[str, Snapshot], asked: Compare
         "couples": list(zip(left, right, places.iter_rows(named=True), strict=True)),
         "labels": _labels(state, snapshots),
         "same_data": _same_data(state, snapshots),
-        "computing": [(side.run, compute) for compute, (_, side) in zip(computing, _sides(state), strict=True)],
+        "computing": [
+            (name.upper(), side.run, compute) for compute, (name, side) in zip(computing, _sides(state), strict=True)
+        ],
         "csv": state.but(page=1).address("/compare.csv"),
     }
     return Page("compare.html.j2", "Two models", content)

@@ -12,7 +12,7 @@ from explanation_alignment.explorer.computing import MOST_AT_ONCE, Job
 from explanation_alignment.explorer.house import House, Page
 from explanation_alignment.explorer.pages.decisions import Card, cards, option_classes
 from explanation_alignment.explorer.queries import Selection
-from explanation_alignment.explorer.state import DecisionState, GalleryState
+from explanation_alignment.explorer.state import ALIGNED, DecisionState, GalleryState, rising
 
 __all__ = ["decision_page", "first_gallery", "gallery_page", "selected"]
 
@@ -50,6 +50,8 @@ def gallery_page(house: House, snapshots: Mapping[str, Snapshot], state: Gallery
         "selection": selection,
         "accuracy": 100 * selection.correct / selection.decided if selection.decided else None,
         "cards": made,
+        "quick": next(iter(rising(snapshot.vocabulary.metrics)), None),
+        "aligned": ALIGNED,
         "classes": option_classes(snapshot, state.chosen.dataset),
         "attributes": snapshot.attribute_values,
         "fixed": _same_everywhere(made),
