@@ -11,8 +11,10 @@ import pytest
 import explanation_alignment
 from explanation_alignment import errors, explorer, reporting, runs, specs, statistics
 
+TABLES = [statistics, reporting, explorer, runs]
 
-@pytest.mark.parametrize("package", [statistics, reporting, explorer, runs], ids=lambda package: package.__name__.split(".")[-1])
+
+@pytest.mark.parametrize("package", TABLES, ids=lambda package: package.__name__.split(".")[-1])
 def test_what_reads_tables_imports_no_torch(package: object) -> None:
     path, name = package.__path__, package.__name__  # type: ignore[attr-defined]
     modules = [module.name for module in pkgutil.walk_packages(path, f"{name}.")]

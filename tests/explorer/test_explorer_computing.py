@@ -183,9 +183,13 @@ def test_so_many_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, co
     monkeypatch.setattr(Computer, "_computed", lambda *_: time.sleep(0.2) or "")
     with pytest.raises(UsageError, match=f"at most {MOST_AT_ONCE}"):
         computer.ask(tmp_path, "e0", ["x"] * (MOST_AT_ONCE + 1))
-    with pytest.raises(UsageError, match="ask again"):
+
+    def ask_often() -> None:
         for _ in range(40):
             computer.ask(tmp_path, "e0", ["x"])
+
+    with pytest.raises(UsageError, match="ask again"):
+        ask_often()
 
 
 def test_the_process_fetches_nothing() -> None:

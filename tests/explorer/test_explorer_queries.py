@@ -183,6 +183,17 @@ def test_images_only_one_run_has_are_counted(tmp_path: Path, snapshot: Snapshot)
         compare_chosen(CompareState(metric="heatmap_nss"), both)
 
 
+def test_long_tables_come_in_pieces(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = Questions()
+    places = questions.select(snapshot, Filters(), "confidence").places
+    (whole,) = questions.chunks(snapshot, places)
+    assert whole["confidence"].is_sorted(descending=True)
+    monkeypatch.setattr(queries, "_CHUNK", 33)
+    pieces = list(questions.chunks(snapshot, places))
+    assert [piece.height for piece in pieces] == [33] * 4 + [28]
+    assert keys(pl.concat(pieces).to_dicts()) == keys(plain(snapshot.run))
+
+
 def test_answers_are_kept_and_forgotten(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
     questions = Questions()
     first = questions.select(snapshot, Filters(region="object"), "confidence")

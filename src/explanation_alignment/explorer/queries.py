@@ -188,7 +188,12 @@ class Questions:
         return ordered.select(*known, *last)
 
     def chunks(self, snapshot: Snapshot, places: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """The same rows, as many at a time as memory bears."""
+        """The same rows, as many at a time as memory bears.
+
+        More than fit at once come in the order of the run, so that each part is read once.
+        """
+        if places.height > _CHUNK:
+            places = places.sort("_evaluation", "_row")
         for start in range(0, places.height, _CHUNK):
             yield self.rows(snapshot, places.slice(start, _CHUNK))
 
