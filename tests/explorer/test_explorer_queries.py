@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from hypothesis import strategies as st
 
 import explanation_alignment as ea
 from explanation_alignment.errors import RunError, UsageError
-from explanation_alignment.explorer import queries
+from explanation_alignment.explorer import boards, queries
 from explanation_alignment.explorer.boards import Boards, chosen_rows
 from explanation_alignment.explorer.catalogue import Catalogue, Snapshot
 from explanation_alignment.explorer.choosing import compare_chosen, gallery_first
@@ -267,18 +269,37 @@ def test_values_of_many_attributes(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------- leaderboard
 
 
-def test_the_board_is_the_leaderboard_and_plain_means_come_first(snapshot: Snapshot) -> None:
+def test_the_board_is_the_leaderboard_and_plain_means_come_first(
+    snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Boards(patience=60).of(snapshot)
     expected = ea.leaderboard(snapshot.run, all_keys=True)
     assert whole.whole
     assert whole.table.drop("family").equals(expected.drop("family"))
-    quick = Boards(patience=0).of(snapshot)
-    if not quick.whole:
-        assert set(quick.table.columns) <= set(expected.columns)
-        both = quick.table.join(expected, on=["model", "region"], suffix="_known")
-        assert both.height == 4
-        for name in ("top1", "ea_iou_coverage", "ea_saliency_coverage", "ea_iou_coverage_n"):
-            assert both[name].to_list() == pytest.approx(both[f"{name}_known"].to_list())
+    release = threading.Event()
+    monkeypatch.setattr(
+        boards, "leaderboard", lambda *given, **more: release.wait(60) and ea.leaderboard(*given, **more)
+    )
+    waiting = Boards(patience=0.05)
+    quick = waiting.of(snapshot)
+    assert not quick.whole
+    assert set(quick.table.columns) <= set(expected.columns)
+    both = quick.table.join(expected, on=["model", "region"], suffix="_known")
+    assert both.height == 4
+    for name in ("top1", "ea_iou_coverage", "ea_saliency_coverage", "ea_iou_coverage_n"):
+        assert both[name].to_list() == pytest.approx(both[f"{name}_known"].to_list())
+    release.set()
+    while not waiting.of(snapshot).whole:
+        time.sleep(0.01)
+
+
+def test_a_board_that_cannot_be_made_says_why(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: object, **more: object) -> None:
+        raise UsageError("several targets")
+
+    monkeypatch.setattr(boards, "leaderboard", refused)
+    board = Boards(patience=60).of(snapshot)
+    assert (board.whole, board.problem, board.table.height) == (False, "several targets", 4)
 
 
 def test_rows_of_the_board_are_filtered_and_sorted(snapshot: Snapshot) -> None:

@@ -58,7 +58,7 @@ def create_app(
     *,
     computer: Computer | None = None,
     patience: float = 1.0,
-    board_patience: float = 1.0,
+    board_patience: float = 0.3,
 ) -> Starlette:
     """The application over one or two runs; a :class:`~explanation_alignment.explorer.guarding.Guard` goes around it.
 

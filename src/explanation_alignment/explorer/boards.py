@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
@@ -45,12 +45,19 @@ class Boards:
         patience: seconds to wait for the whole board before a plain one is shown.
     """
 
-    def __init__(self, patience: float = 1.0) -> None:
+    def __init__(self, patience: float = 0.3) -> None:
         self._patience = patience
         self._lock = threading.Lock()
         self._last: Board | None = None
-        self._plain: Board | None = None
-        self._worker: threading.Thread | None = None
+        self._work: _Work | None = None
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Start on the board of a snapshot, unless an earlier one is still being made."""
+        with self._lock:
+            made = self._last is not None and self._last.stamp == snapshot.stamp
+            if snapshot.evaluations and not made and (self._work is None or self._work.done.is_set()):
+                self._work = _Work(snapshot)
+                threading.Thread(target=self._make, args=(self._work,), daemon=True).start()
 
     def of(self, snapshot: Snapshot) -> Board:
         """The board of a snapshot, whole if it can be had soon; else the last whole one, or a plain one.
@@ -60,29 +67,44 @@ class Boards:
         """
         if not snapshot.evaluations:
             return Board(pl.DataFrame(), snapshot.stamp, whole=True)
-        with self._lock:
-            if self._last is not None and self._last.stamp == snapshot.stamp:
-                return self._last
-            if self._worker is None or not self._worker.is_alive():
-                self._worker = threading.Thread(target=self._make, args=(snapshot,), daemon=True)
-                self._worker.start()
-            worker = self._worker
-        worker.join(self._patience)
+        self.begin(snapshot)
+        work = self._work
+        if work is not None:
+            work.done.wait(self._patience)
         with self._lock:
             if self._last is not None and (self._last.stamp == snapshot.stamp or self._last.whole):
                 return self._last
-            if self._plain is None or self._plain.stamp != snapshot.stamp:
-                self._plain = Board(_plain(snapshot), snapshot.stamp, whole=False)
-            return self._plain
+        if work is not None and work.snapshot.stamp == snapshot.stamp:
+            work.begun.wait()
+            if work.plain is not None:
+                return work.plain
+        return Board(_plain(snapshot), snapshot.stamp, whole=False)
 
-    def _make(self, snapshot: Snapshot) -> None:
+    def _make(self, work: _Work) -> None:
+        snapshot = work.snapshot
+        board: Board | None = None
         try:
+            work.plain = Board(_plain(snapshot), snapshot.stamp, whole=False)
+            work.begun.set()
             table = leaderboard(snapshot.run, all_keys=True, methods=list(snapshot.vocabulary.methods))
             board = Board(table, snapshot.stamp, whole=True)
         except ExplanationAlignmentError as error:
-            board = Board(_plain(snapshot), snapshot.stamp, whole=False, problem=first_line(error))
-        with self._lock:
-            self._last = board
+            if work.plain is not None:
+                board = replace(work.plain, problem=first_line(error))
+        finally:  # whatever happens, nobody waits for ever
+            with self._lock:
+                self._last = board or self._last
+            work.begun.set()
+            work.done.set()
+
+
+class _Work:
+    """A board that is being made: its plain means come first."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.plain: Board | None = None
+        self.begun, self.done = threading.Event(), threading.Event()
 
 
 def chosen_rows(board: Board, state: BoardState) -> pl.DataFrame:

@@ -47,12 +47,14 @@ class House:
     """
 
     def __init__(
-        self, runs: Sequence[Path], computer: Computer, *, patience: float = 1.0, board_patience: float = 1.0
+        self, runs: Sequence[Path], computer: Computer, *, patience: float = 1.0, board_patience: float = 0.3
     ) -> None:
         self.computer = computer
         self.questions = Questions()
         self._catalogues = {name: Catalogue(path, patience) for name, path in zip(RUNS, runs, strict=False)}
         self.boards = {name: Boards(board_patience) for name in self._catalogues}
+        for name, catalogue in self._catalogues.items():
+            self.boards[name].begin(catalogue.now())
         self._drawn = PictureCache()
         # where pictures come from, in this order; maps that a run stores whole would be one more source
         self._sources: dict[str, tuple[Source, ...]] = {

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any, Final
 
 import polars as pl
 
-from explanation_alignment.explorer.boards import Board, chosen_rows
+from explanation_alignment.explorer.boards import Board, chosen_rows, explains
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.choosing import scatter_chosen
 from explanation_alignment.explorer.house import House, Page
 from explanation_alignment.explorer.state import BoardState, CompareState, Filters, GalleryState, ScatterState, Side
+from explanation_alignment.statistics.chance import known_metric
 
 __all__ = ["board_page", "board_table", "scatter_page"]
 
 #: Rows a page shows.
 _ROWS: Final = 500
 #: Names written beside points.
-_NAMED: Final = 25
+_NAMED: Final = 40
 #: The scatter's size and margins, in its own units.
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 760, 440, 62, 52, 16, 24
 _SHAPES: Final = ("circle", "square", "diamond", "triangle", "down", "cross")
@@ -40,6 +42,7 @@ def board_page(house: House, snapshots: Mapping[str, Snapshot], state: BoardStat
         "total": rows.height,
         "all": every.height,
         "metrics": metrics,
+        "nulls_there": not all(explains(name) for name in snapshot.vocabulary.methods),
         "whole": board.whole,
         "late": board.stamp != snapshot.stamp,
         "problem": board.problem,
@@ -91,6 +94,7 @@ class Point:
         tone: number of its colour.
         gallery: where it leads.
         words: what it says when it is pointed at.
+        name: where its name is written: x, y and the end that is anchored; None where there is no room.
     """
 
     row: Mapping[str, Any]
@@ -101,6 +105,7 @@ class Point:
     tone: int
     gallery: str
     words: str
+    name: tuple[float, float, str] | None = None
 
 
 def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: ScatterState) -> Page:
@@ -115,7 +120,7 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
     state = scatter_chosen(asked, snapshot)
     board = house.boards[state.run].of(snapshot)
     rows, without = _plotted(board, state)
-    xs, ys = _scale(rows, "top1"), _scale(rows, f"ea_{state.metric}")
+    xs, ys = _scale(rows, "top1", 0, 100), _scale(rows, f"ea_{state.metric}", *_range(state.metric))
     families = list(dict.fromkeys(row.get("family") or "" for row in rows))
     binarization = snapshot.binarization(str(state.method), str(state.binarization))
     points = [_point(row, state.but(binarization=binarization), xs, ys, families) for row in rows]
@@ -124,9 +129,8 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
     content = {
         "state": state,
         "empty": False,
-        "points": points,
+        "points": _named(points),
         "without": without,
-        "named": len(points) <= _NAMED,
         "x_ticks": [(_across(tick, xs), f"{tick:g}") for tick in xs[2]],
         "y_ticks": [(_up(tick, ys), f"{tick:.10g}") for tick in ys[2]],
         "chance": sum(known) / len(known) if known else None,
@@ -154,8 +158,14 @@ def _plotted(board: Board, state: ScatterState) -> tuple[list[dict[str, Any]], i
 _Scale = tuple[float, float, list[float]]
 
 
-def _scale(rows: Sequence[Mapping[str, Any]], name: str) -> _Scale:
-    """Least and greatest value of an axis, and its ticks; room for intervals, chance level and half a step."""
+def _range(metric: str | None) -> tuple[float, float]:
+    """Least and greatest score of a metric."""
+    known = None if metric is None else known_metric(metric)
+    return (-math.inf, math.inf) if known is None else known.range
+
+
+def _scale(rows: Sequence[Mapping[str, Any]], name: str, least: float, most: float) -> _Scale:
+    """Least and greatest value of an axis, and its ticks; room for intervals and chance level, within what can be."""
     ends = (name, f"{name}_low", f"{name}_high", f"{name}_chance")
     values = [row[end] for row in rows for end in ends if row.get(end) is not None]
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
@@ -163,6 +173,10 @@ def _scale(rows: Sequence[Mapping[str, Any]], name: str) -> _Scale:
     step = 10 ** math.floor(math.log10(width / 4))
     step = next(step * factor for factor in (1, 2, 5, 10) if width / (step * factor) <= 6)
     first, last = math.floor(low / step - 0.25), math.ceil(high / step + 0.25)
+    if least > -math.inf:
+        first = max(first, round(least / step))
+    if most < math.inf:
+        last = min(last, round(most / step))
     return first * step, last * step, [round(place * step, 10) for place in range(first, last + 1)]
 
 
@@ -172,6 +186,29 @@ def _across(value: float, scale: _Scale) -> float:
 
 def _up(value: float, scale: _Scale) -> float:
     return round(_HEIGHT - _BOTTOM - (value - scale[0]) / (scale[1] - scale[0]) * (_HEIGHT - _BOTTOM - _TOP), 1)
+
+
+def _named(points: list[Point]) -> list[Point]:
+    """The points with a place for each name that covers no other name and no point."""
+    taken = [(point.x - 7, point.y - 7, point.x + 7, point.y + 7) for point in points]
+    made = []
+    for point in points:
+        width, found = 7.2 * len(str(point.row["model"])) + 4, None
+        left, right = (point.x + 10, "start"), (point.x - 10, "end")
+        for (x, anchor), rise in product((left, right) if point.x < _WIDTH / 2 else (right, left), (-8, 16, 4)):
+            start = x if anchor == "start" else x - width
+            box = (start, point.y + rise - 10, start + width, point.y + rise + 3)
+            inside = box[0] >= _LEFT and box[2] <= _WIDTH and box[1] >= 0
+            if len(points) <= _NAMED and inside and not any(_meet(box, other) for other in taken):
+                taken.append(box)
+                found = (round(x, 1), round(point.y + rise, 1), anchor)
+                break
+        made.append(replace(point, name=found))
+    return made
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _point(row: Mapping[str, Any], state: ScatterState, xs: _Scale, ys: _Scale, families: list[str]) -> Point:
