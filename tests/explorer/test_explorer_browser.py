@@ -120,6 +120,10 @@ def test_filter_what_is_wrong_but_aligned(seen: Watched) -> None:
     assert "No decision is like that" in page.locator("main").inner_text()
 
 
+def layers_of(address: str) -> list[str]:
+    return parse_qs(urlsplit(address).query).get("layer", [])
+
+
 def test_open_a_decision_and_toggle_what_is_drawn(seen: Watched) -> None:
     page = seen.page
     page.goto("/gallery?model=good&region=object&pictured=1")
@@ -129,13 +133,19 @@ def test_open_a_decision_and_toggle_what_is_drawn(seen: Watched) -> None:
     assert EVIL in page.locator("main").inner_text()
     images = page.locator("section.model img")
     pictures = set()
-    for name in ("heat map", "binarized mask", "overlap", "annotation outline"):
-        with page.expect_response(lambda answer: "/picture?" in answer.url) as drawn:
+    toggled = {
+        "heat map": ["outline", "heat", "mask"],
+        "binarized mask": ["outline", "heat"],
+        "overlap": ["outline", "heat", "overlap"],
+        "annotation outline": ["heat", "overlap"],
+    }
+    for name, layers in toggled.items():
+        with page.expect_response(lambda answer: layers_of(answer.url) == layers) as drawn:  # noqa: B023
             page.get_by_label(name).click()
         assert drawn.value.ok
         pictures.add(drawn.value.body())
-        shown = parse_qs(urlsplit(page.url).query)["layer"]
-        assert parse_qs(urlsplit(str(images.first.get_attribute("src"))).query)["layer"] == shown
+        assert layers_of(page.url) == layers
+        assert layers_of(str(images.first.get_attribute("src"))) == layers
     assert len(pictures) == 4
     assert page.locator(".legend li:visible").count() == 2  # heat map and overlap are left
     page.reload()

@@ -11,6 +11,7 @@ from explanation_alignment.errors import RunError
 from explanation_alignment.explorer.boards import Boards
 from explanation_alignment.explorer.catalogue import Catalogue, Snapshot
 from explanation_alignment.explorer.computing import Computer
+from explanation_alignment.explorer.kept_maps import KeptMaps
 from explanation_alignment.explorer.pictures import Examples, Key, PictureCache, Pictures, Source, compose
 from explanation_alignment.explorer.queries import Questions
 from explanation_alignment.explorer.state import RUNS, Vocabulary
@@ -56,10 +57,10 @@ class House:
         for name, catalogue in self._catalogues.items():
             self.boards[name].begin(catalogue.now())
         self._drawn = PictureCache()
-        # where pictures come from, in this order; maps that a run stores whole would be one more source
         self._sources: dict[str, tuple[Source, ...]] = {
             name: (Examples(path / "examples"), computer.source(path)) for name, path in zip(RUNS, runs, strict=False)
         }
+        self._kept = {name: KeptMaps(path) for name, path in zip(RUNS, runs, strict=False)}
 
     def snapshots(self) -> dict[str, Snapshot]:
         """The runs as they are."""
@@ -73,18 +74,32 @@ class House:
         """Samples of an evaluation that can be shown."""
         return frozenset().union(*(source.pictured(slug) for source in self._sources[run]))
 
+    def mapped(self, run: str, slug: str) -> bool:
+        """Whether an evaluation's maps were kept: a decision without a picture can then be shown as its map."""
+        return self._kept[run].there(slug)
+
     def picture(self, run: str, key: Key, layers: tuple[str, ...]) -> bytes | None:
-        """A decision's picture as PNG; None where there is none."""
+        """A decision's picture as PNG; None where there is none.
+
+        The layers lie over the image where it is known, else over the map that was kept.
+        """
         place = (run, key, layers)
-        if (kept := self._drawn.get(place)) is not None:
-            return kept
+        if (drawn := self._drawn.get(place)) is not None:
+            return drawn
         for source in self._sources[run]:
             found: Pictures | None = source.find(key)
             if found is not None and found.shape is not None:
-                drawn = compose(found, layers)
-                self._drawn.put(place, drawn)
-                return drawn
-        return None
+                return self._composed(place, found, layers)
+        alone = (*place, "map")  # of its own, since the image may come later
+        if (drawn := self._drawn.get(alone)) is not None:
+            return drawn
+        found = self._kept[run].find(key)
+        return None if found is None else self._composed(alone, found, layers)
+
+    def _composed(self, place: object, pictures: Pictures, layers: tuple[str, ...]) -> bytes:
+        drawn = compose(pictures, layers)
+        self._drawn.put(place, drawn)
+        return drawn
 
     def run_path(self, run: str) -> Path:
         """The folder of a run."""

@@ -42,6 +42,7 @@ class Card:
         prediction: name of the predicted one.
         scores: of all metrics of the run.
         picture: address of its picture without layers; None where there is none.
+        whole: whether the picture has the image, too; else it is the map alone.
         alt: what the picture shows, in words.
         decision: where the image is shown with all models.
     """
@@ -51,6 +52,7 @@ class Card:
     prediction: str
     scores: Sequence[Score]
     picture: str | None
+    whole: bool
     alt: str
     decision: DecisionState
 
@@ -59,6 +61,7 @@ def cards(house: House, run: str, snapshot: Snapshot, rows: pl.DataFrame, layers
     """The rows as cards, in their order."""
     metrics = [name for name in snapshot.vocabulary.metrics if name in rows.columns]
     levels = {name: chances(rows, name) for name in metrics} if rows.height else {}
+    mapped = {slug: house.mapped(run, slug) for slug in rows["_slug"].unique()} if rows.height else {}
     made = []
     for place, row in enumerate(rows.iter_rows(named=True)):
         classes = snapshot.vocabulary.datasets.get(row["dataset"], ())
@@ -70,8 +73,9 @@ def cards(house: House, run: str, snapshot: Snapshot, rows: pl.DataFrame, layers
                 label=label,
                 prediction=prediction,
                 scores=[Score(name, row[name], levels[name][place]) for name in metrics],
-                picture=picture_address(run, row) if shown else None,
-                alt=_in_words(row, label, prediction),
+                picture=picture_address(run, row) if shown or mapped[row["_slug"]] else None,
+                whole=shown,
+                alt=_in_words(row, label, prediction) + ("" if shown else "; the map alone, without its image"),
                 decision=DecisionState(run, row["dataset"], row["sample_id"], row["region"], layers=layers),
             )
         )

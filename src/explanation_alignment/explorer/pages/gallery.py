@@ -120,7 +120,7 @@ def _same_everywhere(made: list[Card]) -> set[str]:
 
 def computation(house: House, run: str, made: list[Card]) -> Mapping[str, Any]:
     """What can be computed of these decisions, what is being computed, and what could not be."""
-    missing = dict.fromkeys((card.row["_slug"], card.row["sample_id"]) for card in made if card.picture is None)
+    missing = dict.fromkeys((card.row["_slug"], card.row["sample_id"]) for card in made if not card.whole)
     jobs = house.computer.jobs(house.run_path(run))
     slugs = {slug for slug, _ in missing}
     pending = [job for job in jobs if job.state in ("waiting", "working")]

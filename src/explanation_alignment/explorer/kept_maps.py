@@ -1,0 +1,147 @@
+"""The maps in ``RUN/maps``: what there is to show of a decision whose image was not kept.
+
+A kept map has neither image nor annotation. Its mask follows from the row of the scores: every binarization keeps a
+map's largest values, and the row says how many pixels that were.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from explanation_alignment.errors import RunError
+from explanation_alignment.explorer.pictures import Key, Mask, Pictures, Pixels
+
+__all__ = ["KeptMaps", "largest"]
+
+#: Evaluations whose samples are remembered.
+_REMEMBERED: Final = 8
+
+_Read = Callable[..., Iterator[tuple[str, str, NDArray[np.float32] | None]]]
+
+
+class KeptMaps:
+    """The maps of one run.
+
+    Args:
+        run: its folder; only files in its own ``maps`` and ``scores`` are read.
+    """
+
+    def __init__(self, run: Path) -> None:
+        self._run = run
+        self._lock = threading.Lock()
+        self._parts: OrderedDict[str, tuple[tuple[str, ...], pl.DataFrame]] = OrderedDict()
+
+    def there(self, slug: str) -> bool:
+        """Whether maps of an evaluation were kept."""
+        return _reader() is not None and next(self._own("maps", slug).glob("unit-*.parquet"), None) is not None
+
+    def find(self, key: Key) -> Pictures | None:
+        """The map of a decision, in grey in the place of its image; None where none was kept.
+
+        Raises:
+            RunError: a file of the maps or the scores is damaged.
+        """
+        read = _reader()
+        unit = self._unit(key) if read is not None and self.there(key.slug) else None
+        if read is None or unit is None:
+            return None
+        path = self._own("maps", key.slug) / unit
+        if not path.is_file():
+            return None
+        found = next(iter(read(path, methods=[key.method], sample_ids=[key.sample])), None)
+        if found is None or found[2] is None:
+            return None
+        saliency, row = found[2], self._row(key, unit)
+        grey = _scaled(saliency)
+        counted = row is not None and (row["map_height"], row["map_width"]) == saliency.shape
+        salient = largest(saliency, row["salient_area"]) if row is not None and counted else None
+        return Pictures(image=np.stack([grey] * 3, axis=-1), saliency=grey, salient=salient)
+
+    def _unit(self, key: Key) -> str | None:
+        """Name of the file with a sample: the same below ``maps`` as below ``scores``."""
+        files = sorted(self._own("scores", key.slug).glob("unit-*.parquet"))
+        names = tuple(file.name for file in files)
+        with self._lock:
+            known = self._parts.get(key.slug)
+        if known is None or known[0] != names:
+            known = names, _samples(files)
+            with self._lock:
+                self._parts[key.slug] = known
+                while len(self._parts) > _REMEMBERED:
+                    self._parts.popitem(last=False)
+        places = known[1].filter(pl.col("sample_id") == key.sample)["part"]
+        return names[places[0]] if len(places) else None
+
+    def _row(self, key: Key, unit: str) -> dict[str, Any] | None:
+        """What the scores say of the decision's mask."""
+        names = {"sample_id": key.sample, "method": key.method, "binarization": key.binarization, "region": key.region}
+        chosen = pl.all_horizontal(pl.col(name).cast(pl.String) == value for name, value in names.items())
+        path = self._own("scores", key.slug) / unit
+        rows = _collected(pl.scan_parquet(path, glob=False).filter(chosen), path)
+        found = rows.select("salient_area", "map_height", "map_width")
+        return found.row(0, named=True) if found.height else None
+
+    def _own(self, kind: str, slug: str) -> Path:
+        folder = self._run / kind / slug
+        if not folder.resolve().is_relative_to((self._run / kind).resolve()):
+            raise RunError(f"{folder}: leads out of the run; only a run's own files are shown")
+        return folder
+
+
+def largest(saliency: NDArray[np.floating], pixels: int | None) -> Mask | None:
+    """The so many largest pixels of a map (H, W), ties included; None where that is not known."""
+    if pixels is None or not 0 <= pixels <= saliency.size or not np.isfinite(saliency).all():
+        return None
+    if pixels == 0:
+        return np.zeros(saliency.shape, np.bool_)
+    mask: Mask = saliency >= np.partition(saliency, -pixels, axis=None)[-pixels]
+    return mask
+
+
+def _scaled(saliency: NDArray[np.floating]) -> Pixels:
+    """A map (H, W) over its own range; black where it is not finite."""
+    values = np.where(np.isfinite(saliency), saliency, np.nan).astype(np.float64)
+    known = values[~np.isnan(values)]
+    if not known.size or known.min() == known.max():
+        return np.zeros(saliency.shape, np.uint8)
+    return np.nan_to_num(np.rint((values - known.min()) / (known.max() - known.min()) * 255)).astype(np.uint8)
+
+
+def _samples(files: list[Path]) -> pl.DataFrame:
+    """Which part has which sample."""
+    schema = {"sample_id": pl.String, "part": pl.Int32}
+    tables = [
+        _collected(
+            pl.scan_parquet(file, glob=False).select(pl.col("sample_id").cast(pl.String).unique(), part=place), file
+        )
+        for place, file in enumerate(files)
+    ]
+    return pl.concat([pl.DataFrame(schema=schema), *(table.cast(schema) for table in tables)])  # type: ignore[arg-type]
+
+
+def _collected(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
+    try:
+        return frame.collect()
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise RunError(f"{path}: a part of the scores cannot be read ({error})") from error
+
+
+@cache
+def _reader() -> _Read | None:
+    """What reads a file of maps; None in a version that keeps none."""
+    try:
+        module = importlib.import_module("explanation_alignment.runs.saved_maps")
+    except ModuleNotFoundError:
+        return None
+    read: _Read = module.read_maps
+    return read
