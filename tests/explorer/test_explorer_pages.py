@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -243,7 +244,7 @@ def test_a_download_is_bounded_and_says_so(visit: Visit, explored_run: Path, mon
     answer = visit(explored_run).get("/gallery.csv?region=object")
     assert len(answer.text.splitlines()) == 8
     assert "first-7-of-80" in answer.headers["content-disposition"]
-    assert file_name("x", 'a"\r\nb/../ü', 1) == "a---b-----x.csv"
+    assert file_name("x", 'a"\r\nb/../ü', 1) == "a---b------x.csv"
 
 
 def test_nothing_selected_downloads_a_heading(visit: Visit, explored_run: Path) -> None:
@@ -371,3 +372,17 @@ def test_two_runs_without_an_image_in_common(visit: Visit, tmp_path: Path, explo
     answer = client.get("/compare?a_run=a&b_run=b")
     assert answer.status_code == 400
     assert "no decisions on the same dataset" in answer.text
+
+
+def test_what_has_pictures_can_come_first(visit: Visit, explored_run: Path) -> None:
+    client = visit(explored_run)
+    asked = {"model": "good", "region": "object", "sort": "picture", "size": "12"}
+    first = re.findall(r'<(img|span class="no-picture")', client.get("/gallery", params=asked).text)
+    assert first == ["img"] * 5 + ['span class="no-picture"'] * 7
+    last = re.findall(r'<(img|span class="no-picture")', client.get("/gallery", params={**asked, "order": "asc"}).text)
+    assert last == ['span class="no-picture"'] * 12
+    assert "/gallery?model=good" in client.get("/").text
+    couples = re.findall(r'<(img|span class="no-picture")', client.get("/compare").text)
+    assert couples[:10] == ["img"] * 10
+    assert "img" not in couples[10:]
+    assert couples != re.findall(r'<(img|span class="no-picture")', client.get("/compare?region=object").text)

@@ -130,6 +130,8 @@ class _Pages:
 
     def compare(self, request: Request) -> Response:
         snapshots, state = self._read(request, CompareState)
+        if not _pairs(request):
+            state = state.but(sort="picture")
         try:
             page = compare_page(self.house, snapshots, state)
         except UsageError:

@@ -36,7 +36,7 @@ def gallery_first(snapshot: Snapshot, board: Board, run: str) -> GalleryState:
         binarization=snapshot.binarization(first["method"], first["binarization"]),
         region=first["region"],
     )
-    return GalleryState(chosen=chosen)
+    return GalleryState(chosen=chosen, sort="picture")
 
 
 def region_first(snapshot: Snapshot, evaluations: list[Evaluation]) -> str | None:

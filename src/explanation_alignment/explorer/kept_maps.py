@@ -114,7 +114,8 @@ def _scaled(saliency: NDArray[np.floating]) -> Pixels:
     known = values[~np.isnan(values)]
     if not known.size or known.min() == known.max():
         return np.zeros(saliency.shape, np.uint8)
-    return np.nan_to_num(np.rint((values - known.min()) / (known.max() - known.min()) * 255)).astype(np.uint8)
+    grey: Pixels = np.nan_to_num(np.rint((values - known.min()) / (known.max() - known.min()) * 255)).astype(np.uint8)
+    return grey
 
 
 def _samples(files: list[Path]) -> pl.DataFrame:

@@ -130,7 +130,7 @@ class Questions:
         Raises:
             RunError: a part cannot be read.
         """
-        shown = frozenset((pictured or {}).items()) if chosen.pictured else None
+        shown = frozenset((pictured or {}).items()) if chosen.pictured or sort == "picture" else None
         key = (snapshot.stamp, chosen, sort, descending, shown)
         with self._lock:
             if key in self._selections:
@@ -139,9 +139,10 @@ class Questions:
         metric = chosen.metric or next(iter(snapshot.vocabulary.metrics), None)
         frames = []
         for place, one in enumerate(snapshot.evaluations):
-            condition = _condition(chosen, one, (pictured or {}).get(one.slug, frozenset()))
+            own = (pictured or {}).get(one.slug, frozenset())
+            condition = _condition(chosen, one, own)
             if condition is not None:
-                frames.append(one.scan().filter(condition).select(_needed(one, place, metric, sort)))
+                frames.append(one.scan().filter(condition).select(_needed(one, place, metric, sort, own)))
         found = _collected(snapshot, frames) if frames else pl.DataFrame(schema=_NEEDED)
         selection = _selection(found, metric, sort is not None, descending)
         with self._lock:
@@ -216,18 +217,19 @@ class Questions:
         known = [name for name in snapshot.columns if name in table.columns]
         return table.select(*known, "case", "_slug")
 
-    def compare(self, a: Snapshot, b: Snapshot, state: CompareState) -> Pairs:
+    def compare(self, a: Snapshot, b: Snapshot, state: CompareState, pictured: frozenset[str] = frozenset()) -> Pairs:
         """Two models on the images both have.
 
         Args:
             a: the run of one side.
             b: of the other; may be the same.
             state: nothing in it may be open: models, seeds, methods, dataset, target, region and metric are named.
+            pictured: samples with pictures of both, for the order by them.
 
         Raises:
             RunError: a part cannot be read.
         """
-        key = (a.stamp, b.stamp, state.but(page=1, size=24, layers=()))
+        key = (a.stamp, b.stamp, state.but(page=1, size=24, layers=()), pictured if state.sort == "picture" else None)
         with self._lock:
             if key in self._pairs:
                 self._pairs.move_to_end(key)
@@ -240,7 +242,8 @@ class Questions:
                 both = both.filter(pl.col(name) == wanted)
         both = both.with_columns(difference=pl.col("_a_value") - pl.col("_b_value"))
         if state.sort is not None:
-            both = both.sort("difference", descending=state.descending, nulls_last=True, maintain_order=True)
+            order = _has_picture(pictured) if state.sort == "picture" else pl.col("difference")
+            both = both.sort(order, descending=state.descending, nulls_last=True, maintain_order=True)
         places = both.select("_a_evaluation", "_a_row", "_b_evaluation", "_b_row", "a", "b", "difference")
         shared = sum(counts.values())
         pairs = Pairs(places, counts, left.height - shared, right.height - shared)
@@ -301,7 +304,9 @@ def _keep(kept: OrderedDict[tuple[object, ...], _Answer], key: tuple[object, ...
         kept.popitem(last=False)
 
 
-def _needed(one: Evaluation, place: int, metric: str | None, sort: str | None) -> list[pl.Expr]:
+def _needed(
+    one: Evaluation, place: int, metric: str | None, sort: str | None, pictured: frozenset[str] = frozenset()
+) -> list[pl.Expr]:
     """The place of a row, and what is counted and sorted by."""
     return [
         pl.lit(place, pl.UInt32).alias("_evaluation"),
@@ -309,8 +314,15 @@ def _needed(one: Evaluation, place: int, metric: str | None, sort: str | None) -
         _number(metric, one).alias("_value"),
         pl.col("correct").cast(pl.Boolean).alias("_correct"),
         pl.col("status").cast(pl.String).cast(pl.Enum(STATUSES), strict=False).alias("_status"),
-        _number(sort, one).alias("_sort"),
+        (_has_picture(pictured) if sort == "picture" else _number(sort, one)).alias("_sort"),
     ]
+
+
+def _has_picture(pictured: frozenset[str]) -> pl.Expr:
+    """1 where a sample is among these, else 0."""
+    if not pictured:
+        return pl.lit(0, pl.Float32)
+    return pl.col("sample_id").is_in(sorted(pictured)).cast(pl.Float32)
 
 
 def _number(name: str | None, one: Evaluation) -> pl.Expr:

@@ -45,8 +45,8 @@ LAYERS: Final = ("outline", "heat", "mask", "overlap")
 DEFAULT_LAYERS: Final = ("outline", "mask")
 #: Decisions a page may show.
 SIZES: Final = (12, 24, 48, 96)
-#: What a gallery can be sorted by, beside the metrics.
-SORTS: Final = ("confidence", "label_rank", "annotation_area", "salient_area")
+#: What a gallery can be sorted by, beside the metrics; ``picture`` is 1 where there is one, else 0.
+SORTS: Final = ("picture", "confidence", "label_rank", "annotation_area", "salient_area")
 #: What can have come of one decision, given a metric and a threshold.
 OUTCOMES: Final = ("right_aligned", "right_elsewhere", "wrong_aligned", "wrong_elsewhere", "undefined")
 
@@ -617,8 +617,8 @@ class CompareState(_State):
         threshold: least score that counts as the right reason.
         a_outcome: only images where this came of a.
         b_outcome: the same of b.
-        sort: ``difference`` or None for the order of the run.
-        descending: where a is ahead first.
+        sort: ``difference``, ``picture`` (1 where there is one of both, else 0) or None for the order of the run.
+        descending: where a is ahead first, or what has pictures.
         page: from 1.
         size: images a page.
         layers: what is drawn over the images.
@@ -657,7 +657,7 @@ class CompareState(_State):
             threshold=ALIGNED if threshold is None else threshold,
             a_outcome=fields.choice("a_outcome", OUTCOMES),
             b_outcome=fields.choice("b_outcome", OUTCOMES),
-            sort=fields.choice("sort", ("difference",)),
+            sort=fields.choice("sort", ("difference", "picture")),
             descending=fields.choice("order", ("asc", "desc")) != "asc",
             page=fields.whole("page", 1, _MOST_PAGES) or 1,
             size=_read_size(fields),

@@ -74,8 +74,9 @@ def _row(row: Mapping[str, Any], state: BoardState, snapshot: Snapshot) -> Mappi
     )
     side = Side(state.run, row["model"], row["seed"], row["method"], chosen.binarization)
     toy = bool(snapshot.datasets.get(row["dataset"], {}).get("toy"))
-    compare = CompareState(a=side, b=Side(run=state.run), dataset=row["dataset"], region=row["region"])
-    return {**row, "toy": toy, "gallery": GalleryState(chosen=chosen).address(), "compare": compare.address()}
+    compare = CompareState(a=side, b=Side(run=state.run), dataset=row["dataset"], region=row["region"], sort="picture")
+    gallery = GalleryState(chosen=chosen, sort="picture")
+    return {**row, "toy": toy, "gallery": gallery.address(), "compare": compare.address()}
 
 
 # ----------------------------------------------------------------------------------------------------- scatter
@@ -238,7 +239,7 @@ def _point(row: Mapping[str, Any], state: ScatterState, xs: _Scale, ys: _Scale, 
         bars=bars,
         shape=_SHAPES[place % len(_SHAPES)],
         tone=place % 6,
-        gallery=GalleryState(chosen=chosen).address(),
+        gallery=GalleryState(chosen=chosen, sort="picture").address(),
         words=f"{row['model']}, seed {row['seed']}: accuracy {row['top1']:.1f} %, {state.metric} {row[name]:.3f}"
         f" (n {row[f'{name}_n']:,}){family}{size}",
     )

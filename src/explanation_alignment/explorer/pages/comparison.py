@@ -30,7 +30,22 @@ OUTCOME_WORDS: Final = dict(
 def compared(house: House, snapshots: Mapping[str, Snapshot], asked: CompareState) -> tuple[CompareState, Pairs]:
     """The comparison with nothing open, and its images, all pages."""
     state = compare_chosen(asked, snapshots)
-    return state, house.questions.compare(snapshots[state.a.run], snapshots[state.b.run], state)
+    pictured = frozenset[str]()
+    if state.sort == "picture":
+        pictured = frozenset.intersection(*(_pictured(house, snapshots, side, state) for _, side in _sides(state)))
+    return state, house.questions.compare(snapshots[state.a.run], snapshots[state.b.run], state, pictured)
+
+
+def _pictured(house: House, snapshots: Mapping[str, Snapshot], side: Any, state: CompareState) -> frozenset[str]:
+    """Samples of a side's evaluations that can be shown."""
+    wanted = (side.model, side.seed, state.dataset, state.target)
+    return frozenset().union(
+        *(
+            house.pictured(side.run, one.slug)
+            for one in snapshots[side.run].evaluations
+            if (one.model, one.seed, one.dataset, one.target) == wanted
+        )
+    )
 
 
 def compare_page(house: House, snapshots: Mapping[str, Snapshot], asked: CompareState) -> Page:

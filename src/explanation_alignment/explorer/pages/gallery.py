@@ -29,7 +29,7 @@ def selected(house: House, snapshot: Snapshot, state: GalleryState) -> Selection
     """The rows of a gallery, all pages."""
     chosen = state.chosen
     pictured = None
-    if chosen.pictured:
+    if chosen.pictured or state.sort == "picture":
         pictured = {one.slug: house.pictured(chosen.run, one.slug) for one in snapshot.evaluations}
     return house.questions.select(snapshot, chosen, state.sort, state.descending, pictured)
 
