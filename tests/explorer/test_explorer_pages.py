@@ -368,7 +368,7 @@ def test_two_runs_without_an_image_in_common(visit: Visit, tmp_path: Path, explo
     text = (other / "run.json").read_text().replace('"dataset": "d"', '"dataset": "e"').replace('"d": {', '"e": {')
     (other / "run.json").write_text(text)
     client = visit(explored_run, other)
-    assert client.get("/compare").url.query == b"b_run=a"
+    assert client.get("/compare").url.query == b"b_run=a&sort=picture"
     answer = client.get("/compare?a_run=a&b_run=b")
     assert answer.status_code == 400
     assert "no decisions on the same dataset" in answer.text

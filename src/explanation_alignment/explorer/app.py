@@ -137,7 +137,9 @@ class _Pages:
         except UsageError:
             if _pairs(request) or len(snapshots) == 1:
                 raise
-            return RedirectResponse(f"/compare?b_run={RUNS[0]}", 303)  # two runs that have no images in common
+            return RedirectResponse(
+                f"/compare?b_run={RUNS[0]}&sort=picture", 303
+            )  # two runs that have no images in common
         return self._page(request, page, snapshots, state.a.run)
 
     def help(self, request: Request) -> Response:
