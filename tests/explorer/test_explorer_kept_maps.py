@@ -20,6 +20,7 @@ from explanation_alignment.errors import RunError
 from explanation_alignment.explorer import kept_maps
 from explanation_alignment.explorer.kept_maps import KeptMaps, largest
 from explanation_alignment.explorer.pictures import COLOURS, Key
+from explanation_alignment.runs.saved_maps import MapFiles, UnitMaps, pack
 
 RISING = np.arange(64, dtype=np.float32).reshape(8, 8) / 7
 LACKING = "image-7"  # whose map could not be made
@@ -45,7 +46,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             assert name in known, "asked for in the file of another unit"
             yield name, next(iter(methods)), None if name == LACKING else RISING
 
-    monkeypatch.setattr(kept_maps, "_reader", lambda: read)
+    monkeypatch.setattr(kept_maps, "read_maps", read)
     return run
 
 
@@ -75,6 +76,22 @@ def test_what_was_not_kept_is_not_there(kept: Path) -> None:
     for file in (kept / "maps" / "e0").iterdir():
         file.unlink()
     assert maps.find(key("image-9")) is None
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    run = explored(tmp_path / "run")
+    for part in sorted((run / "scores" / "e0").glob("unit-*.parquet")):
+        names = pl.read_parquet(part)["sample_id"].cast(pl.String).unique(maintain_order=True).to_list()
+        files = MapFiles(run / "maps" / "e0", "identity", ("vanilla_gradients",))
+        unit = UnitMaps(files, int(part.stem[5:]), "uint8")
+        maps = np.stack([np.full((1, 8, 8), place, np.float32) + RISING for place in range(len(names))])
+        unit.add(names, {name: pack(maps[place], "uint8") for place, name in enumerate(names)})
+        unit.commit()
+        part.rename(part.with_name(files.path(int(part.stem[5:])).name))  # units have the same names in both folders
+    found = KeptMaps(run).find(key("image-9"))
+    assert found is not None
+    assert found.saliency is not None
+    assert (np.diff(found.saliency.ravel().astype(int)) > 0).all()
 
 
 def test_maps_that_lead_out_of_the_run_are_refused(kept: Path, tmp_path: Path) -> None:

@@ -6,11 +6,8 @@ map's largest values, and the row says how many pixels that were.
 
 from __future__ import annotations
 
-import importlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,13 +17,12 @@ from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError
 from explanation_alignment.explorer.pictures import Key, Mask, Pictures, Pixels
+from explanation_alignment.runs.saved_maps import read_maps
 
 __all__ = ["KeptMaps", "largest"]
 
 #: Evaluations whose samples are remembered.
 _REMEMBERED: Final = 8
-
-_Read = Callable[..., Iterator[tuple[str, str, NDArray[np.float32] | None]]]
 
 
 class KeptMaps:
@@ -43,7 +39,7 @@ class KeptMaps:
 
     def there(self, slug: str) -> bool:
         """Whether maps of an evaluation were kept."""
-        return _reader() is not None and next(self._own("maps", slug).glob("unit-*.parquet"), None) is not None
+        return next(self._own("maps", slug).glob("unit-*.parquet"), None) is not None
 
     def find(self, key: Key) -> Pictures | None:
         """The map of a decision, in grey in the place of its image; None where none was kept.
@@ -51,14 +47,13 @@ class KeptMaps:
         Raises:
             RunError: a file of the maps or the scores is damaged.
         """
-        read = _reader()
-        unit = self._unit(key) if read is not None and self.there(key.slug) else None
-        if read is None or unit is None:
+        unit = self._unit(key) if self.there(key.slug) else None
+        if unit is None:
             return None
         path = self._own("maps", key.slug) / unit
         if not path.is_file():
             return None
-        found = next(iter(read(path, methods=[key.method], sample_ids=[key.sample])), None)
+        found = next(iter(read_maps(path, methods=[key.method], sample_ids=[key.sample])), None)
         if found is None or found[2] is None:
             return None
         saliency, row = found[2], self._row(key, unit)
@@ -135,14 +130,3 @@ def _collected(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
         return frame.collect()
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path}: a part of the scores cannot be read ({error})") from error
-
-
-@cache
-def _reader() -> _Read | None:
-    """What reads a file of maps; None in a version that keeps none."""
-    try:
-        module = importlib.import_module("explanation_alignment.runs.saved_maps")
-    except ModuleNotFoundError:
-        return None
-    read: _Read = module.read_maps
-    return read
