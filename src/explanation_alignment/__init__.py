@@ -39,8 +39,12 @@ if TYPE_CHECKING:
     from explanation_alignment.sample import Heatmap as Heatmap
     from explanation_alignment.sample import Mask as Mask
     from explanation_alignment.sample import Sample as Sample
+    from explanation_alignment.statistics.assertions import check as check
+    from explanation_alignment.statistics.comparing.comparison import compare as compare
     from explanation_alignment.statistics.comparing.equal_accuracy import equally_accurate as equally_accurate
     from explanation_alignment.statistics.leaderboards import leaderboard as leaderboard
+    from explanation_alignment.statistics.planning import plan as plan
+    from explanation_alignment.statistics.planning import sample_size as sample_size
     from explanation_alignment.statistics.region_ranking import rank_regions as rank_regions
     from explanation_alignment.statistics.relations import relate as relate
     from explanation_alignment.statistics.relying.region_reliance import reliance as reliance
