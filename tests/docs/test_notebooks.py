@@ -110,7 +110,8 @@ def test_it_runs_from_top_to_bottom(notebook: Path, tmp_path: Path, monkeypatch:
     found = nbformat.read(notebook, 4)
     place = next(i for i, cell in enumerate(found.cells) if "parameters" in cell.metadata.get("tags", []))
     found.cells.insert(place + 1, nbformat.v4.new_code_cell(SMALL[notebook.stem]))
-    nbclient.NotebookClient(found, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    patient = {"timeout": 1800, "startup_timeout": 600}  # seconds a cell, and for the kernel: machines may be busy
+    nbclient.NotebookClient(found, **patient, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [
         kind
         for cell in found.cells

@@ -55,8 +55,9 @@ def test_wheel_holds_the_package_and_nothing_else(dist: Path) -> None:
     assert not [name for name in names if "test" in Path(name).name or name.endswith((".parquet", ".png", ".gz"))]
 
 
-def test_wheel_is_small(dist: Path) -> None:
-    assert (dist / f"{NAME}-py3-none-any.whl").stat().st_size < 2_000_000
+@pytest.mark.parametrize("name", [f"{NAME}-py3-none-any.whl", f"{NAME}.tar.gz"])
+def test_what_is_built_is_small(dist: Path, name: str) -> None:
+    assert (dist / name).stat().st_size < 2_000_000
 
 
 def test_source_archive_holds_what_a_change_needs(dist: Path) -> None:
