@@ -71,6 +71,27 @@ def box_mask(x0: int, y0: int, x1: int, y1: int) -> np.ndarray:
 
 
 class TestMasks:
+    def test_the_only_folder_beside_the_masks_holds_the_images(self, root: Path) -> None:
+        for kind in ("dog", "cat"):
+            picture(root / "photos" / kind / f"{kind}1.jpg")
+            pixels(root / "masks" / kind / f"{kind}1.png", MASK)
+        (root / ".hidden").mkdir()
+        dataset = ea.load_dataset("folder", root)
+        assert (dataset.ids(), dataset.class_names) == (("cat/cat1", "dog/dog1"), ("cat", "dog"))
+        assert dataset.regions == ("object",)
+
+    def test_the_only_folder_beside_the_masks_may_be_a_class(self, root: Path) -> None:
+        picture(root / "cat" / "1.jpg")
+        pixels(root / "masks" / "cat" / "1.png", MASK)
+        assert ea.load_dataset("folder", root).class_names == ("cat",)
+
+    def test_images_beside_the_masks_are_found_before_another_folder(self, root: Path) -> None:
+        picture(root / "1.jpg")
+        picture(root / "old" / "1b.jpg")
+        pixels(root / "masks" / "1.png", MASK)
+        put(root / "labels.csv", "image,label\n1.jpg,cat\n")
+        assert ea.load_dataset("folder", root).ids() == ("1",)
+
     def test_class_folders_with_masks_of_the_same_name(self, root: Path) -> None:
         for kind in ("dog", "cat"):
             picture(root / "images" / kind / "1.jpg")

@@ -63,7 +63,7 @@ class Folder(IndexedDataset):
 
     Args:
         data_dir: the folder everything is in.
-        images: folder of the images below it; left out: ``images``, or the folder itself.
+        images: folder of the images below it; left out: ``images``, the only one beside masks, or the folder itself.
         annotations: which of the kinds above; left out: found out.
         source: the folder or file the annotations are in; left out: found out.
         labels: ``folders``, ``shapes`` (the label is what the image's shapes are called), ``none``, or a table's path;

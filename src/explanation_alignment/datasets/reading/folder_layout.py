@@ -58,7 +58,8 @@ class Source:
 
 
 def find_images(root: Path, given: str | None) -> Path:
-    """The folder of images: as given, else the one below ``root`` that bears a usual name, else ``root``.
+    """The folder of images: as given, else the one below ``root`` that bears a usual name, else the only one beside a
+    folder of masks or heatmaps whatever its name, else ``root``.
 
     Raises:
         DatasetError: there is no such folder.
@@ -72,7 +73,18 @@ def find_images(root: Path, given: str | None) -> Path:
     found = _folders_named(root, _IMAGE_FOLDERS)
     if len(found) > 1:
         raise UsageError(f"folder: images could be in {_names(found)}; pass images=")
-    return found[0] if found else root
+    return found[0] if found else _beside_maps(root) or root
+
+
+def _beside_maps(root: Path) -> Path | None:
+    """The one folder beside masks or heatmaps, unless images lie in ``root`` or it is a class the masks have too."""
+    maps = _folders_named(root, (*_MASK_FOLDERS, *_HEATMAP_FOLDERS))
+    known = {*maps, *_folders_named(root, _TOOL_FOLDERS)}
+    others = [path for path in root.iterdir() if path.is_dir() and path not in known and path.name[0] not in "._"]
+    if not maps or len(others) != 1 or any((folder / others[0].name).is_dir() for folder in maps):
+        return None
+    bare = any(path.suffix.lower() in IMAGE_SUFFIXES for path in root.iterdir() if path.is_file())
+    return None if bare else others[0]
 
 
 def find_source(
