@@ -54,14 +54,14 @@ def explain(network: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     return logits.detach(), torch.autograd.grad(chosen, images)[0].abs().sum(dim=1)
 
 
-def train(*, marked: bool, epochs: int = 4, seed: int = 0) -> list[dict[str, float]]:
+def train(*, marked: bool, epochs: int = 6, seed: int = 0) -> list[dict[str, float]]:
     """Train a network and return, for every epoch, its accuracy and alignment on the validation images."""
     generator = torch.Generator().manual_seed(seed)
     images, labels, _ = images_of(256, marked=marked, generator=generator)
     validation, answers, masks = images_of(128, marked=marked, generator=generator)
     torch.manual_seed(seed)
     network = small_network()
-    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
+    optimizer = torch.optim.Adam(network.parameters(), 3e-3)
     alignment = MetricCollection({"iou": ea.metrics.IoUCoverage("std:1"), "hits": ea.metrics.PointingGame()})
     history = []
     for _ in range(epochs):

@@ -38,7 +38,7 @@ def test_all_are_listed_and_documented() -> None:
 def test_in_training_the_mark_is_seen() -> None:
     train = runpy.run_path(str(EXAMPLES / "in_training.py"))["train"]
     honest, cheating = train(marked=False), train(marked=True)
-    assert [sorted(values) for values in honest] == [["accuracy", "hits", "iou"]] * 4
+    assert [sorted(values) for values in honest] == [["accuracy", "hits", "iou"]] * 6
     assert honest[-1]["accuracy"] > 0.9
     assert cheating[-1]["accuracy"] > 0.9
     assert honest[-1]["iou"] > 1.5 * cheating[-1]["iou"]
