@@ -18,7 +18,7 @@ from explanation_alignment.sample import AnnotatedDataset, Heatmap, Sample, Samp
 if TYPE_CHECKING:
     from explanation_alignment.decoded import DecodedImages
 
-__all__ = ["Batch", "BatchReadable", "iterate_batches", "reads_whole_batches"]
+__all__ = ["Batch", "BatchReadable", "iterate_batches", "lost_worker", "reads_whole_batches"]
 
 _OK, _NO_ANNOTATION, _CROPPED, _ERROR = (
     STATUSES.index(status) for status in ("ok", "no_annotation", "annotation_cropped", "error")
@@ -112,6 +112,11 @@ def iterate_batches(
         if decoded is not None and not known:
             decoded.write(places, batch)
         yield batch
+
+
+def lost_worker(error: BaseException) -> bool:
+    """Whether an error is that a process that decodes ahead died: torch has no class for it, and raises it anywhere."""
+    return isinstance(error, RuntimeError) and str(error).startswith("DataLoader worker (pid")
 
 
 def reads_whole_batches(dataset: AnnotatedDataset, preprocessing: Preprocessing, places: Sequence[int]) -> bool:

@@ -15,6 +15,7 @@ __all__ = [
     "ExplanationAlignmentError",
     "ModelError",
     "RunError",
+    "RunWarning",
     "UnknownNameError",
     "UsageError",
     "first_line",
@@ -71,6 +72,10 @@ class ModelError(ExplanationAlignmentError):
 
 class RunError(ExplanationAlignmentError):
     """A run folder cannot be read or written, or holds something else."""
+
+
+class RunWarning(UserWarning):
+    """Something about a run that its reader should know: a damaged part, a smaller batch, other versions."""
 
 
 def first_line(error: BaseException) -> str:

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import collections
 import json
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -20,20 +23,25 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from explanation_alignment import stopping
+from explanation_alignment.batches import lost_worker
 from explanation_alignment.binarization import Binarization, binarize
-from explanation_alignment.errors import DatasetError, RunError, UnknownNameError, UsageError, first_line
+from explanation_alignment.errors import DatasetError, RunError, RunWarning, UnknownNameError, UsageError, first_line
+from explanation_alignment.evaluation.units import cut
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.known_predictions import Predictions
 from explanation_alignment.map_sources import MapFolder, MapsInMemory, MapSource, nothing_fits
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
 from explanation_alignment.metrics.scoring import score_maps
-from explanation_alignment.progress import progress_bars
+from explanation_alignment.progress import progress_bars, tell
 from explanation_alignment.rescoring import rescore
+from explanation_alignment.runs.environment import peak_memory
 from explanation_alignment.runs.examples import Example, choose_examples, trim_examples, write_examples
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.rows import ScoredUnit, score_rows
 from explanation_alignment.runs.schema import STATUSES
+from explanation_alignment.runs.sharing import end_once, put_in_order, share
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.sample import AnnotatedDataset, Annotation, Heatmap, Sample
 from explanation_alignment.sampling import sample_order
@@ -191,8 +199,8 @@ def score(
     key = {"model": model, "seed": seed, "dataset": dataset.name, "target": target}
     loop = _Loop(reader, known, key, method, rule, names, attributes, workers)
     for evaluation in evaluations:
-        _work(loop, evaluation, order, max_errors, progress)
-        _finish(loop, writer, evaluation)
+        fresh = _work(loop, evaluation, order, max_errors, progress)
+        end_once(evaluation, partial(_finish, loop, writer, evaluation), again=fresh)
     return open_run(out)
 
 
@@ -455,43 +463,70 @@ def _without_what_is_unknown(table: pa.Table) -> pa.Table:
     return table.set_column(rank, field, pa.nulls(table.num_rows, field.type))
 
 
-def _work(loop: _Loop, evaluation: EvaluationWriter, order: Sequence[int], max_errors: float, progress: bool) -> None:
-    """Write the units that are missing."""
-    size = evaluation.record["details"]["unit_size"]
-    units = {number: order[start : start + size] for number, start in enumerate(range(0, len(order), size))}
+def _work(loop: _Loop, evaluation: EvaluationWriter, order: Sequence[int], max_errors: float, progress: bool) -> bool:
+    """Write the units that are missing; whether there were any."""
+    units = cut(order, evaluation.record["details"]["unit_size"])
     regions = len(loop.reader.dataset.regions)
-    missing = evaluation.missing({number: len(places) * regions for number, places in units.items()})
+    owed = {number: len(places) * regions for number, places in units.items()}
+    missing = put_in_order(evaluation, owed)
     limit = max_errors * len(order) if max_errors < 1 else max_errors
-    errors: list[str] = []
+    fresh = False
     with progress_bars(enabled=progress and bool(missing)) as bars:
         done = len(order) - sum(len(units[number]) for number in missing)
         bar = bars.add_task(f"{loop.key['model']} on {loop.key['dataset']}", total=len(order), completed=done, note="")
 
-        def advance(batch: list[_Read]) -> None:
-            errors.extend(f"{loop.reader.ids[one.place]}: {one.message}" for one in batch if one.unreadable)
-            bars.advance(bar, len(batch))
+        def compute(number: int) -> None:
+            nonlocal fresh, loop
+            began, errors, read = time.monotonic(), list[str](), 0
 
-        for number in missing:
-            evaluation.write(number, loop.table(units[number], advance))
-            if len(errors) > limit:
+            def advance(batch: list[_Read]) -> None:
+                nonlocal read
+                read += len(batch)
+                errors.extend(f"{loop.reader.ids[one.place]}: {one.message}" for one in batch if one.unreadable)
+                bars.advance(bar, len(batch))
+                stopping.check()
+
+            with stopping.gently():
+                try:
+                    table = loop.table(units[number], advance)
+                except RuntimeError as error:
+                    if not lost_worker(error):
+                        raise
+                    warnings.warn(
+                        f"a process that read ahead died, going on without ({first_line(error)})",
+                        RunWarning,
+                        stacklevel=2,
+                    )
+                    bars.advance(bar, -read)
+                    loop, errors, read = replace(loop, workers=0), [], 0
+                    table = loop.table(units[number], advance)
+            told = {"seconds": round(time.monotonic() - began, 3), "unread": len(errors), **peak_memory()}
+            evaluation.write(number, table, told)
+            fresh = True
+            unread = evaluation.unread()
+            if errors and unread > limit:
                 raise RunError(
-                    f"{len(errors)} samples or maps could not be read (limit {max_errors:g}), first: {errors[0]}; what "
+                    f"{unread} samples or maps could not be read (limit {max_errors:g}), first: {errors[0]}; what "
                     "is scored is kept, raise --max-errors to go on"
                 )
+
+        share(evaluation, owed, list(units), compute, say=partial(tell, bars) if progress else None)
+    return fresh
 
 
 def _finish(loop: _Loop, writer: RunWriter, evaluation: EvaluationWriter) -> None:
     """Count the rows, keep examples, record the end."""
-    rows = pl.read_parquet(sorted(evaluation.folder.glob("unit-*.parquet")))
+    rows = pl.read_parquet(evaluation.files)
     folder = writer.path / "examples" / evaluation.slug
-    if not folder.is_dir() and evaluation.record["finished"] is None:
+    if not (folder / "decisions.parquet").is_file() and evaluation.record["finished"] is None:
         dataset = loop.reader.dataset
         chosen = choose_examples(rows, loop.metrics[0], [*dataset.evidence, *dataset.regions][0])
         place_of = {name: place for place, name in enumerate(loop.reader.ids)}
         write_examples(folder, loop.examples([place_of[name] for name in chosen]), rows)
-    evaluation.finish(collections.Counter(rows["status"].cast(pl.String).to_list()))
     with writer.updating() as info:
         trim_examples(writer.path / "examples", list(info["evaluations"]))
+    counts = collections.Counter(rows["status"].cast(pl.String).to_list())
+    evaluation.finish(counts)  # last: whoever is killed before it does all of this again
 
 
 def _model_row(model: str, seed: int, maps_digest: object, geometry: Geometry) -> dict[str, Any]:

@@ -57,3 +57,5 @@ def tell(progress: bool | Bars, text: str) -> None:
     note = getattr(progress, "note", None)
     if callable(note):
         note(text)
+    elif isinstance(progress, Progress):
+        progress.console.print(Text(text, "dim"), soft_wrap=True)

@@ -20,6 +20,7 @@ from scipy.stats import binom
 
 from explanation_alignment.errors import ExplanationAlignmentError, RunError, first_line
 from explanation_alignment.runs.identity import describe_difference
+from explanation_alignment.runs.parts import has_scores
 from explanation_alignment.runs.reader import Run
 from explanation_alignment.runs.verification import Finding
 from explanation_alignment.specs import format_call, parse_call
@@ -200,8 +201,7 @@ def _draw(run: Run, decisions: int, models: Sequence[str] | None, seed: int) -> 
     chosen = {
         slug: int(item["details"]["samples"])
         for slug, item in run.evaluations.items()
-        if (models is None or item["question"]["model"] in models)
-        and any((run.path / "scores" / slug).glob("unit-*.parquet"))
+        if (models is None or item["question"]["model"] in models) and has_scores(run.path, slug)
     }
     total = sum(chosen.values())
     places = random.Random(seed).sample(range(total), min(decisions, total))

@@ -7,8 +7,10 @@ brought to the maps' size by the geometry the run recorded.
 from __future__ import annotations
 
 import collections
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +21,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from explanation_alignment import stopping
 from explanation_alignment.batches import Batch, iterate_batches
 from explanation_alignment.binarization import Binarization, binarize
 from explanation_alignment.classifiers.classifier import Preprocessing
@@ -30,13 +33,15 @@ from explanation_alignment.evaluation.units import cut
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.metrics.registry import get_metric
 from explanation_alignment.metrics.scoring import MapScores, score_maps
-from explanation_alignment.progress import progress_bars
+from explanation_alignment.progress import progress_bars, tell
+from explanation_alignment.runs.environment import peak_memory
 from explanation_alignment.runs.examples import Example, choose_examples, examples_each, trim_examples, write_examples
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.rows import ScoredUnit, score_rows
 from explanation_alignment.runs.saved_maps import MAP_KINDS, MapFiles, read_maps
 from explanation_alignment.runs.schema import STATUSES
+from explanation_alignment.runs.sharing import end_once, put_in_order, share
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.sample import AnnotatedDataset
 from explanation_alignment.sampling import sample_order
@@ -102,8 +107,8 @@ def rescore(
         for evaluation in evaluations:
             held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
             loop = _Loop(one, [pair for pair in one.pairs if pair in held], workers)
-            _work(loop, evaluation, progress)
-            _finish(loop, writer, evaluation)
+            fresh = _work(loop, evaluation, progress)
+            end_once(evaluation, partial(_finish, loop, writer, evaluation), again=fresh)
     return open_run(out)
 
 
@@ -451,32 +456,46 @@ class _Decisions:
         )
 
 
-def _work(loop: _Loop, evaluation: EvaluationWriter, progress: bool) -> None:
-    """Write the units that are missing."""
-    units = loop.maps.units
-    each = len(loop.pairs) * len(loop.maps.dataset.regions)
-    missing = evaluation.missing({unit: len(places) * each for unit, places in units.items()})
+def _work(loop: _Loop, evaluation: EvaluationWriter, progress: bool) -> bool:
+    """Write the units that are missing; whether there were any."""
+    units, fresh = loop.maps.units, False
+    each = len(evaluation.record["methods"]) * len(loop.maps.dataset.regions)
+    owed = {unit: len(places) * each for unit, places in units.items()}
+    missing = put_in_order(evaluation, owed)
+    if missing and len(loop.pairs) < len(evaluation.record["methods"]):
+        known = " and ".join(f"{item['method']} ({item['binarization']})" for item in evaluation.record["methods"])
+        raise RunError(f"{evaluation.run.path} has the rows of {known} together and lacks some; ask for both at once")
     total = sum(map(len, units.values()))
     with progress_bars(enabled=progress and bool(missing)) as bars:
         name = f"{loop.maps.question['model']} on {loop.maps.dataset.name}"
         left = sum(len(units[unit]) for unit in missing)
         bar = bars.add_task(name, total=total, completed=total - left, note="")
-        for unit in missing:
-            evaluation.write(unit, loop.table(unit))
+
+        def compute(unit: int) -> None:
+            nonlocal fresh
+            began = time.monotonic()
+            with stopping.gently():
+                table = loop.table(unit)
+            evaluation.write(unit, table, {"seconds": round(time.monotonic() - began, 3), **peak_memory()})
+            fresh = True
             bars.advance(bar, len(units[unit]))
+
+        share(evaluation, owed, list(units), compute, say=partial(tell, bars) if progress else None)
+    return fresh
 
 
 def _finish(loop: _Loop, writer: RunWriter, evaluation: EvaluationWriter) -> None:
     """Count the rows, keep examples, record the end."""
-    rows = pl.read_parquet(sorted(evaluation.folder.glob("unit-*.parquet")))
+    rows = pl.read_parquet(evaluation.files)
     folder = writer.path / "examples" / evaluation.slug
-    if not folder.is_dir() and evaluation.record["finished"] is None:
+    if not (folder / "decisions.parquet").is_file() and evaluation.record["finished"] is None:
         dataset = loop.maps.dataset
         with writer.updating() as info:
             wanted = examples_each(len(info["evaluations"]))
         chosen = choose_examples(rows, loop.metrics[0], [*dataset.evidence, *dataset.regions][0], wanted)
         if chosen:
             write_examples(folder, loop.examples(chosen), rows)
-    evaluation.finish(collections.Counter(rows["status"].cast(pl.String).to_list()))
     with writer.updating() as info:
         trim_examples(writer.path / "examples", list(info["evaluations"]))
+    counts = collections.Counter(rows["status"].cast(pl.String).to_list())
+    evaluation.finish(counts)  # last: whoever is killed before it does all of this again

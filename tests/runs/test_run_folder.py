@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> ea.Run:
 
 def test_record_says_what_was_asked_and_with_what(run: ea.Run) -> None:
     info = json.loads((run.path / "run.json").read_text())
-    assert info["format_version"] == 1
+    assert info["format_version"] == 2
     assert info["toy"] is False
     assert info["experiment"] is None
     assert info["versions"]["torch"]
@@ -112,7 +112,7 @@ def test_opening_what_is_no_run(tmp_path: Path, run: ea.Run) -> None:
 
 def test_a_newer_format_is_refused(run: ea.Run) -> None:
     info = read_json(run.path / "run.json")
-    (run.path / "run.json").write_text(json.dumps({**info, "format_version": 2}))
+    (run.path / "run.json").write_text(json.dumps({**info, "format_version": 3}))
     with pytest.raises(RunError, match="upgrade"):
         ea.open_run(run.path)
     with pytest.raises(RunError, match="upgrade"):

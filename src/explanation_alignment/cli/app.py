@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+import warnings
+from typing import Annotated, TextIO
 
 import typer
 
@@ -35,7 +36,8 @@ from explanation_alignment.cli import (
     show,
     verify,
 )
-from explanation_alignment.errors import ExplanationAlignmentError
+from explanation_alignment.errors import ExplanationAlignmentError, RunWarning
+from explanation_alignment.stopping import signals_taken
 
 __all__ = ["app", "main"]
 
@@ -74,8 +76,8 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(cache.app, name="cache")
 
 
-#: What Typer ends with after Ctrl-C.
-_INTERRUPTED = 130
+#: How a command ends after Ctrl-C, SIGTERM and SIGHUP: 128 and the signal's number, as shells have it.
+_INTERRUPTED = (130, 143, 129)
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,15 +98,32 @@ def _options(
 
 
 def main() -> None:
-    """Run the command; exit code 0 for done, 1 for failed, 2 for used wrongly, 130 for interrupted."""
+    """Run the command; exit code 0 for done, 1 for failed, 2 for used wrongly, 130, 143 or 129 for interrupted."""
     try:
-        app()
+        with signals_taken(), warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            app()
     except ExplanationAlignmentError as error:
         if os.environ.get("EALIGN_DEBUG"):
             raise
         typer.secho(f"error: {error}", err=True, fg="red")
         sys.exit(error.exit_code)
     except SystemExit as end:
-        if end.code == _INTERRUPTED:
+        if end.code in _INTERRUPTED:
             typer.secho("interrupted; what is written is kept, the same command again goes on from there", err=True)
         raise
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Our own words as they are; a library's with the place they come from."""
+    if issubclass(category, RunWarning):
+        typer.secho(f"warning: {message}", err=True, fg="yellow")
+    else:
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))

@@ -80,6 +80,10 @@ class MapKeeper(AbstractContextManager["MapKeeper"]):
 
     def __exit__(self, *_: object) -> None:
         """Nothing more comes; a unit that is not whole is left out."""
+        self.give_up()
+
+    def give_up(self) -> None:
+        """The unit is given up, or begins anew: nothing of it is kept."""
         if self._open is not None:
             self._open.discard()
         self._open = None

@@ -6,6 +6,7 @@ import collections
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ from explanation_alignment.progress import Bars, tell
 from explanation_alignment.runs.examples import choose_examples, examples_each, trim_examples, write_examples
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.saved_maps import MapFiles, MapKind, map_kind
+from explanation_alignment.runs.sharing import end_once
 from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.saliency.base import Method, Output
 from explanation_alignment.saliency.explainer import Explainer
@@ -73,6 +75,7 @@ def evaluate(
     progress: bool | Bars = True,
     cache: DecodedCache | str | Path | None = None,
     save_maps: str | None = None,
+    wait: bool = True,
 ) -> Run:
     """Explain and score a classifier's decisions on an annotated dataset, into a run folder.
 
@@ -91,7 +94,8 @@ def evaluate(
             a prediction of any of them is correct.
         output: what is differentiated: the class's ``"logit"`` or its ``"log_prob"`` (log-softmax).
         metrics: alignment metrics, a column each.
-        batch_size: decisions explained at once. Changes speed and memory, not the question asked.
+        batch_size: decisions explained at once. Changes speed and memory, not the question asked. Where memory runs
+            out, half as many go on from there, with a warning; the run records how many.
         chunk: inputs at once, at most, where a method makes many of one image; the same holds for it.
         sample: evaluate only so many samples, class-balanced and seeded; None for all.
         seed: part of every row's key; decides the sample.
@@ -108,6 +112,8 @@ def evaluate(
         save_maps: also keep every map, in ``RUN/maps``, as ``"float16"``, ``"uint8"`` or ``"float32"``
             (:mod:`~explanation_alignment.runs.saved_maps`); a unit is done only when its maps are there. Changes no
             number. ``run.maps()`` reads them, :func:`~explanation_alignment.score` scores them anew.
+        wait: where other processes that were given the same run are at all that is left of an evaluation, wait for
+            them, so that the run is whole; off: raise :class:`~explanation_alignment.runs.sharing.BusyError`.
 
     Returns:
         The run. Whether all of it is there, ``run.unfinished`` tells.
@@ -168,9 +174,10 @@ def evaluate(
                 keepers.append(maps.add)
             decider = replace(decider, keep=_all(keepers))
             with nullcontext() if maps is None else maps:
-                whole = units.work(decider, evaluation, order, shard, max_errors, progress, maps)
-            if whole:
-                _finish(decider, writer, evaluation, store)
+                worked = units.work(decider, evaluation, order, shard, max_errors, progress, maps, wait)
+            if worked.complete:
+                end = partial(_finish, worked.decider, writer, evaluation, store)
+                end_once(evaluation, end, again=worked.fresh, wait=wait)
     return open_run(out)
 
 
@@ -228,17 +235,16 @@ def _examples_wanted(writer: RunWriter) -> int:
 
 def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter, store: MapStore) -> None:
     """Count the rows, keep examples, record the end."""
-    parts = sorted(evaluation.folder.glob("unit-*.parquet"))
-    rows = pl.read_parquet(parts)
+    rows = pl.read_parquet(evaluation.files)
     counts = collections.Counter(rows["status"].cast(pl.String).to_list())
     folder = writer.path / "examples" / evaluation.slug
-    if not folder.is_dir() and evaluation.record["finished"] is None:
+    if not (folder / "decisions.parquet").is_file() and evaluation.record["finished"] is None:
         dataset = decider.reading.dataset
         region = [*dataset.evidence, *dataset.regions][0]
         chosen = choose_examples(rows, decider.metrics[0], region, _examples_wanted(writer))
         place_of = {name: place for place, name in enumerate(decider.reading.ids)}
         if chosen:  # none where no sample could be read
             write_examples(folder, pictures(decider, [place_of[name] for name in chosen], store), rows)
-    evaluation.finish(counts)
     with writer.updating() as info:
         trim_examples(writer.path / "examples", list(info["evaluations"]))
+    evaluation.finish(counts)  # last: whoever is killed before it does all of this again

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from explanation_alignment.errors import RunError, UsageError
-from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.deciding import Decider, Scored
 from explanation_alignment.evaluation.keeping import MapKeeper
+from explanation_alignment.evaluation.memory import scored_in_memory
 from explanation_alignment.evaluation.tabulating import tabulate
-from explanation_alignment.progress import Bars, progress_bars
+from explanation_alignment.progress import Bars, progress_bars, tell
+from explanation_alignment.runs.environment import peak_memory
+from explanation_alignment.runs.sharing import put_in_order, share
 from explanation_alignment.runs.writer import EvaluationWriter
 
-__all__ = ["UNIT_SIZE", "cut", "in_shard", "work"]
+__all__ = ["UNIT_SIZE", "Worked", "cut", "in_shard", "work"]
 
-#: Samples a work unit has: what a killed run loses at most, and the least a shard can take.
+#: Samples a work unit has: what a killed or stopped run loses at most, and the least a shard can take.
 UNIT_SIZE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """What came of working on an evaluation.
+
+    Args:
+        complete: whether all its units are there.
+        fresh: whether any was written now.
+        decider: as it was at the end: with a smaller batch, where memory ran out.
+    """
+
+    complete: bool
+    fresh: bool
+    decider: Decider
 
 
 def work(
@@ -27,43 +48,80 @@ def work(
     max_errors: float,
     progress: bool | Bars,
     maps: MapKeeper | None = None,
-) -> bool:
-    """Write the units that are missing, with their maps where these are asked for; whether all are there then."""
+    wait: bool = True,
+) -> Worked:
+    """Write the units that are missing, together with whoever else was given the same run.
+
+    Args:
+        decider: explains and scores.
+        evaluation: writes.
+        order: places of the samples.
+        shard: of which units; None for all.
+        max_errors: samples of the evaluation that may fail to read: a share if below 1, else a count.
+        progress: whether to show a bar, or where.
+        maps: keeps the maps of every unit, where these are asked for; without them it is not done.
+        wait: for units that other processes are at, once none is free.
+
+    Raises:
+        RunError: too many samples could not be read, by this process or those before it.
+        BusyError: others are at what is left, and ``wait`` is off.
+    """
     units = cut(order, evaluation.record["details"]["unit_size"])
     rows_each = len(decider.requests) * len(decider.reading.dataset.regions)
     owed = {number: len(places) * rows_each for number, places in units.items()}
-    unwritten = evaluation.missing(owed)
-    missing = unwritten if maps is None else sorted({*unwritten, *maps.missing(units)})
-    errors: list[str] = []
+
+    def without_maps() -> list[int]:
+        return [] if maps is None else maps.missing(units)
+
+    missing = sorted({*put_in_order(evaluation, owed), *without_maps()})
     limit = max_errors * len(order) if max_errors < 1 else max_errors
     shown = progress_bars(enabled=progress and bool(missing)) if isinstance(progress, bool) else nullcontext(progress)
+    fresh = False
     with shown as bars:
         dataset = decider.reading.dataset.name
         name = f"{decider.classifier.name} on {dataset}"
         bar = bars.add_task(name, total=len(order), completed=len(order) - sum(len(units[u]) for u in missing), note="")
-        for number in missing:
-            if not in_shard(number, shard):
-                continue
-            scored, unread = [], 0
-            for part in decider.scored(units[number]):
-                scored.append(part)
-                unread += len(part.errors)
-                errors += [f"{part.ids[place]}: {message}" for place, message in part.errors.items()]
-                if maps is not None:
-                    maps.write(number, part.ids)
-                bars.advance(bar, len(part.ids))
-            stop = len(errors) > limit
-            if not (stop and unread == len(units[number])):  # nothing but failures is nothing to keep
+
+        def keep(number: int, part: Scored) -> None:
+            if maps is not None:
+                maps.write(number, part.ids)
+            bars.advance(bar, len(part.ids))
+
+        def anew(images: int) -> None:
+            if maps is not None:
+                maps.give_up()
+            bars.advance(bar, -images)
+
+        def compute(number: int) -> None:
+            nonlocal decider, fresh
+            began = time.monotonic()
+            scored, decider = scored_in_memory(decider, units[number], partial(keep, number), anew)
+            errors = [f"{part.ids[place]}: {words}" for part in scored for place, words in part.errors.items()]
+            told = {
+                "seconds": round(time.monotonic() - began, 3),
+                "batch_size": decider.reading.batch_size,
+                "chunk": decider.explainer.chunk,
+                "unread": len(errors),
+                **peak_memory(),
+            }
+            unread = evaluation.unread() + len(errors)
+            stop = unread > limit and bool(errors)
+            if not (stop and len(errors) == len(units[number])):  # nothing but failures is nothing to keep
                 if maps is not None:
                     maps.finish(number)  # before the rows, so that where these are the maps are, too
-                if number in unwritten:
-                    evaluation.write(number, tabulate(decider, units[number], scored))
+                if number in evaluation.missing(owed):
+                    evaluation.write(number, tabulate(decider, units[number], scored), told)
+                    fresh = True
             if stop:
                 raise RunError(
-                    f"{len(errors)} samples of {dataset} could not be read (limit {max_errors:g}), "
+                    f"{unread} samples of {dataset} could not be read (limit {max_errors:g}), "
                     f"first: {errors[0]}; what is scored is kept, raise --max-errors to go on"
                 )
-    return not evaluation.missing(owed) and not (maps and maps.missing(units))
+
+        say = partial(tell, bars) if progress else None
+        own = [unit for unit in units if in_shard(unit, shard)]
+        share(evaluation, owed, own, compute, also=without_maps, wait=wait, say=say)
+    return Worked(not (evaluation.missing(owed) or without_maps()), fresh, decider)
 
 
 def cut(order: Sequence[int], size: int) -> dict[int, Sequence[int]]:

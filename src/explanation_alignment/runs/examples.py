@@ -23,7 +23,7 @@ import polars as pl
 from numpy.typing import NDArray
 from PIL import Image
 
-from explanation_alignment.runs.files import write_atomically
+from explanation_alignment.runs.files import write_frame
 
 __all__ = [
     "MAX_EXAMPLES",
@@ -117,8 +117,9 @@ def write_examples(folder: Path, examples: Iterable[Example], scores: pl.DataFra
         scores.with_columns(words), on=["sample_id", "method", "binarization", "region"], how="left"
     )
     tables = {"images": pl.DataFrame(images), "maps": pl.DataFrame(maps), "decisions": decisions}
-    for stem, table in tables.items():
-        write_atomically(folder / f"{stem}.parquet", table.write_parquet)
+    _clear(folder)
+    for stem, table in tables.items():  # decisions last: where they are, all is
+        write_frame(folder / f"{stem}.parquet", table)
 
 
 def read_examples(folder: Path) -> pl.DataFrame:
@@ -143,15 +144,22 @@ def trim_examples(folder: Path, slugs: Sequence[str]) -> None:
         if number >= MAX_EXAMPLES:
             shutil.rmtree(place)
             continue
+        _clear(place)
         decisions = pl.read_parquet(place / "decisions.parquet")
         kept = decisions.filter(pl.col("rank") < share)
         if len(kept) == len(decisions):
             continue
+        write_frame(place / "decisions.parquet", kept)  # first, since the others are joined to it
         for stem in ("images", "maps"):
             path = place / f"{stem}.parquet"
             table = pl.read_parquet(path).filter(pl.col("sample_id").is_in(kept["sample_id"].unique().to_list()))
-            write_atomically(path, table.write_parquet)
-        write_atomically(place / "decisions.parquet", kept.write_parquet)
+            write_frame(path, table)
+
+
+def _clear(folder: Path) -> None:
+    """Remove what writers that were killed have left; nobody else writes there now."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _rows(example: Example, rank: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:

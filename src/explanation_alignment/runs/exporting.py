@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError
-from explanation_alignment.runs.files import write_atomically
+from explanation_alignment.runs.files import frame_bytes, write_atomically
+from explanation_alignment.runs.parts import has_scores
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, KEY_COLUMNS, SUMMARY_SCHEMA, scores_schema
 
@@ -110,7 +111,7 @@ class _Table:
         self.schema = {name: _plain(found[name]) for name in _in_order(found.names())}
         self._groups: dict[tuple[str, int, str], list[str]] = {}
         for slug, item in run.evaluations.items():
-            if any((run.path / "scores" / slug).glob("unit-*.parquet")):
+            if has_scores(run.path, slug):
                 question = item["question"]
                 key = (question["model"], question["seed"], question["dataset"])
                 self._groups.setdefault(key, []).append(slug)
@@ -203,8 +204,8 @@ def _write_dataset(run: Run, table: _Table, place: Path) -> None:
             written = _write_parquet(table, making / "data" / "scores.parquet")
             summary, models = run.summary(), run.models()
             models = models.cast({name: _plain(kind) for name, kind in models.schema.items()})
-            summary.write_parquet(making / "data" / "summary.parquet")
-            models.write_parquet(making / "data" / "models.parquet")
+            (making / "data" / "summary.parquet").write_bytes(frame_bytes(summary))
+            (making / "data" / "models.parquet").write_bytes(frame_bytes(models))
             schemas = {"scores": table.schema, "summary": dict(SUMMARY_SCHEMA), "models": dict(models.schema)}
             (making / "README.md").write_text(_card(run, schemas, written), encoding="utf-8")
             if place.is_dir():

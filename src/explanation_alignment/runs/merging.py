@@ -7,26 +7,37 @@ from __future__ import annotations
 
 import collections
 import filecmp
-import json
-import shlex
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
-import pyarrow.parquet as pq
+import pyarrow as pa
 from filelock import FileLock, Timeout
 
 from explanation_alignment.errors import RunError, UsageError, first_line
+from explanation_alignment.runs.compaction import compact, finish_line
+from explanation_alignment.runs.environment import command_line
 from explanation_alignment.runs.examples import trim_examples
-from explanation_alignment.runs.files import write_atomically, write_json
+from explanation_alignment.runs.files import write_atomically, write_frame, write_json
 from explanation_alignment.runs.identity import describe_difference, digest
-from explanation_alignment.runs.parts import PART_KEY, owed_rows, part_paths, read_part
+from explanation_alignment.runs.manifest import Manifest, bytes_problem, line_of
+from explanation_alignment.runs.parts import (
+    owed_rows,
+    part_files,
+    part_name,
+    part_paths,
+    read_part,
+    read_units,
+    stamped,
+    units_of,
+    write_part,
+)
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.schema import FORMAT_VERSION, KEY_COLUMNS
 
@@ -47,10 +58,13 @@ _KNOWN: Final = frozenset(
         "evaluations",
         "failures",
         "merged",
+        "sessions",
     }
 )
 #: Folders of a source that are not taken over and cannot be made again from the tables.
 _LEFT: Final = ("checkpoints", "maps")
+#: What a manifest's line says of the file alone; the rest, how it came about, is taken over.
+_OF_THE_FILE: Final = frozenset({"file", "rows", "bytes", "mtime_ns", "sha256"})
 _EXAMPLES: Final = ("decisions", "maps", "images")
 
 _Method = tuple[str, str]
@@ -92,10 +106,11 @@ def merge(runs: Sequence[str | Path | Run], out: str | Path) -> Run:
     with _folder_in_the_making(out) as place:
         for one in evaluations:
             content["evaluations"][one.slug] = _write(one, place, notes)
+        shutil.rmtree(place / ".work", ignore_errors=True)
         notes[:] = dict.fromkeys(notes)
         trim_examples(place / "examples", list(content["evaluations"]))
         if models is not None:
-            write_atomically(place / "models.parquet", models.write_parquet)
+            write_frame(place / "models.parquet", models)
         write_json(place / "run.json", content)
     return open_run(out)
 
@@ -108,6 +123,11 @@ class _Entry:
     slug: str
     item: Mapping[str, Any]
     parts: Mapping[int, Path]
+
+    @property
+    def lines(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """What its manifest says of its parts."""
+        return Manifest.of(self.source.path, self.slug).lines()
 
     @property
     def regions(self) -> int:
@@ -230,17 +250,10 @@ def _one(entries: Sequence[_Entry], methods: Sequence[Mapping[str, Any]], notes:
     sound: dict[int, list[_Entry]] = {}
     damaged: dict[int, str] = {}
     for entry in entries:
-        owed = owed_rows(entry.item, entry.regions)
+        problems = {path: _problem(entry, path) for path in set(entry.parts.values())}
         for unit, path in entry.parts.items():
-            try:
-                part = read_part(path)
-                problem = "" if part.rows == owed.get(unit) else f"{path}: {part.rows} rows, expected {owed.get(unit)}"
-                if not problem and (part.identity, part.unit) != (entry.item["identity"], unit):
-                    problem = f"{path}: written for another evaluation or unit"
-            except RunError as error:
-                problem = str(error)
-            if problem:
-                damaged[unit] = problem
+            if problems[path]:
+                damaged[unit] = problems[path]
             else:
                 sound.setdefault(unit, []).append(entry)
     for unit, problem in damaged.items():
@@ -262,6 +275,16 @@ def _one(entries: Sequence[_Entry], methods: Sequence[Mapping[str, Any]], notes:
     return _Joined(f"{name}--{identity[:8]}", identity, methods, entries, parts, owed)
 
 
+def _problem(entry: _Entry, path: Path) -> str:
+    """What speaks against a part of an entry, with its path; empty for nothing."""
+    try:
+        problem = read_part(path).problem(owed_rows(entry.item, entry.regions), entry.item["identity"])
+    except RunError as error:
+        return str(error)
+    problem = problem or bytes_problem(path, entry.lines.get(path.name, []), thorough=True)
+    return f"{path}: {problem}" if problem else ""
+
+
 def _preferred(holders: Sequence[_Entry], identity: str) -> _Entry:
     """An entry whose part can be copied as it is, else the first."""
     return next((entry for entry in holders if entry.item["identity"] == identity), holders[0])
@@ -270,10 +293,10 @@ def _preferred(holders: Sequence[_Entry], identity: str) -> _Entry:
 def _difference(one: _Entry, other: _Entry, unit: int, pairs: set[_Method]) -> str:
     """How two parts of a unit differ in the rows of these methods; empty where they do not."""
     paths = (one.parts[unit], other.parts[unit])
-    if filecmp.cmp(*paths, shallow=False):
+    if paths[0].name == paths[1].name and filecmp.cmp(*paths, shallow=False):
         return ""
     key = [name for name in KEY_COLUMNS if name not in _KEY]
-    tables = [_read(path, _is_of(pairs)).sort(key) for path in paths]
+    tables = [_rows_of(path, unit).filter(_is_of(pairs)).sort(key) for path in paths]
     columns = [table.columns for table in tables]
     if set(columns[0]) != set(columns[1]):
         return f"the columns {', '.join(sorted({*columns[0]} ^ {*columns[1]}))} are in one only"
@@ -300,6 +323,24 @@ def _read(path: Path, which: pl.Expr | None = None) -> pl.DataFrame:
     return table if which is None else table.filter(which)
 
 
+@lru_cache(maxsize=2)
+def _units(path: Path, _size: int, _time: int) -> Mapping[int, pa.Table]:
+    return dict(read_units(path))
+
+
+def _unit(path: Path, unit: int) -> pa.Table:
+    """A unit's rows of a part that may hold several."""
+    stat = path.stat()
+    return _units(path, stat.st_size, stat.st_mtime_ns)[unit]
+
+
+def _rows_of(path: Path, unit: int) -> pl.DataFrame:
+    """The same, words as String."""
+    table = pl.from_arrow(_unit(path, unit))
+    assert isinstance(table, pl.DataFrame)
+    return table.with_columns(pl.col(pl.Categorical).cast(pl.String))
+
+
 def _is_of(pairs: set[_Method]) -> pl.Expr:
     same = [(pl.col("method") == method) & (pl.col("binarization") == rule) for method, rule in sorted(pairs)]
     return pl.any_horizontal(same)
@@ -307,18 +348,32 @@ def _is_of(pairs: set[_Method]) -> pl.Expr:
 
 def _write(one: _Joined, place: Path, notes: list[str]) -> dict[str, Any]:
     """Write an evaluation's parts and examples; its entry in run.json."""
-    folder = place / "scores" / one.slug
+    folder, manifest = place / "scores" / one.slug, Manifest.of(place, one.slug)
     counts: collections.Counter[str] = collections.Counter()
+    copied: set[Path] = set()
     for unit, entry in one.parts.items():
-        source, target = entry.parts[unit], folder / f"unit-{unit:06d}.parquet"
-        if entry.item["identity"] == one.identity:
-            _copy(source, target)
+        source = entry.parts[unit]
+        counts.update(_rows_of(source, unit).filter(_is_of(one.pairs))["status"].to_list())
+        if source in copied:
+            continue
+        lines = entry.lines.get(source.name, [])
+        told = {name: value for name, value in lines[-1].items() if name not in _OF_THE_FILE} if lines else {}
+        first_unit, last_unit = units_of(source)
+        whole = all(one.parts.get(other) is entry for other in range(first_unit, last_unit + 1))
+        target = folder / (source.name if whole else part_name(unit))
+        if whole and entry.item["identity"] == one.identity:
+            copied.add(source)
+            write_atomically(target, partial(shutil.copyfile, source))
         else:
-            _cut(source, target, one, unit)
-        counts.update(_read(source, _is_of(one.pairs))["status"].to_list())
+            target = folder / part_name(unit)
+            write_atomically(target, partial(write_part, _cut(source, one, unit)))
+        manifest.append(line_of(target, target.name, read_part(target).rows, told))
     first = one.entries[0].item
     finished = [entry.item["finished"] for entry in one.entries if entry.item["finished"] is not None]
     complete = one.parts.keys() == one.owed.keys()
+    if complete:
+        compact(folder, manifest, one.identity, one.owed)
+    work = finish_line(manifest.keep(part_files(folder)))
     has_examples = _join_examples(one, place / "examples" / one.slug)
     what = f"{first['question']['model']} on {first['question']['dataset']}"
     if not complete:
@@ -341,22 +396,15 @@ def _write(one: _Joined, place: Path, notes: list[str]) -> dict[str, Any]:
         "started": min(entry.item["started"] for entry in one.entries),
         "finished": max(finished) if finished and complete else None,
         "status_counts": dict(counts) if finished and complete else None,
+        **({"work": work} if finished and complete and work else {}),
     }
 
 
-def _copy(source: Path, target: Path) -> None:
-    write_atomically(target, lambda path: shutil.copyfile(source, path))
-
-
-def _cut(source: Path, target: Path, one: _Joined, unit: int) -> None:
-    """The rows of some methods of a part, as a part of its own."""
-    table = pq.read_table(source)
-    wanted = one.pairs
+def _cut(source: Path, one: _Joined, unit: int) -> pa.Table:
+    """The rows of some methods of a unit, as a part of its own."""
+    table, wanted = _unit(source, unit), one.pairs
     names = zip(table["method"].to_pylist(), table["binarization"].to_pylist(), strict=True)
-    table = table.filter([pair in wanted for pair in names])
-    stamp = {"format_version": FORMAT_VERSION, "identity": one.identity, "unit": unit}
-    table = table.replace_schema_metadata({PART_KEY: json.dumps(stamp, sort_keys=True).encode()})
-    write_atomically(target, lambda path: pq.write_table(table, path, compression="zstd"))
+    return stamped(table.filter([pair in wanted for pair in names]), one.identity, unit)
 
 
 def _join_examples(one: _Joined, target: Path) -> bool:
@@ -372,7 +420,7 @@ def _join_examples(one: _Joined, target: Path) -> bool:
     source = longest[1].examples
     for stem in _EXAMPLES:
         table = _read(source / f"{stem}.parquet", None if stem == "images" else _is_of(one.pairs))
-        write_atomically(target / f"{stem}.parquet", table.write_parquet)
+        write_frame(target / f"{stem}.parquet", table)
     return True
 
 
@@ -404,13 +452,14 @@ def _content(sources: Sequence[Run], evaluations: Sequence[_Joined], notes: list
     return {
         "format_version": FORMAT_VERSION,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": command_line(),
         "toy": infos[0]["toy"],
         "experiment": experiment,
         "versions": _agreed([info["versions"] for info in infos]),
         "hardware": _agreed([info["hardware"] for info in infos]),
         "datasets": {name: record for info in infos for name, record in info["datasets"].items()},
         "evaluations": {},
+        "sessions": {name: one for info in infos for name, one in info.get("sessions", {}).items()},
         **({"failures": failures} if failures else {}),
         **others,
         "merged": {"sources": [one for source in sources for one in _origins(source)], "notes": notes},

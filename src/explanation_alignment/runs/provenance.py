@@ -11,30 +11,34 @@ from typing import Any, Final
 
 import polars as pl
 
+from explanation_alignment.runs.compaction import finish_line
+from explanation_alignment.runs.manifest import Manifest
 from explanation_alignment.runs.parts import owed_rows, part_paths
 from explanation_alignment.runs.reader import Run, open_run
 
 __all__ = ["Provenance", "provenance"]
 
-_SCHEMA: Final = pl.Schema(
-    {
-        "evaluation": pl.String,
-        "model": pl.String,
-        "seed": pl.Int64,
-        "dataset": pl.String,
-        "target": pl.String,
-        "samples": pl.Int64,
-        "units": pl.Int64,
-        "units_owed": pl.Int64,
-        "started": pl.String,
-        "finished": pl.String,
-        "seconds": pl.Int64,
-        "batch_size": pl.Int64,
-        "device": pl.String,
-        "statuses": pl.String,
-        "weights": pl.String,
-    }
-)
+_SCHEMA: Final[dict[str, Any]] = {
+    "evaluation": pl.String,
+    "model": pl.String,
+    "seed": pl.Int64,
+    "dataset": pl.String,
+    "target": pl.String,
+    "samples": pl.Int64,
+    "units": pl.Int64,
+    "units_owed": pl.Int64,
+    "started": pl.String,
+    "finished": pl.String,
+    "seconds": pl.Int64,
+    "batch_size": pl.Int64,
+    "device": pl.String,
+    "statuses": pl.String,
+    "weights": pl.String,
+    "work_seconds": pl.Float64,
+    "batch_sizes": pl.List(pl.Int64()),
+    "peak_memory": pl.Int64,
+    "peak_gpu_memory": pl.Int64,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,12 @@ class Provenance:
         datasets: name, fingerprint, samples, classes, regions, evidence (String but for the counts).
         asked: what all evaluations were asked alike, name -> text, and what they differ in with every value there is.
         evaluations: a row an evaluation: key, samples, units there and owed, started, finished, seconds (0 of a run
-            that took less than one; null while unfinished), batch size, device, rows by status, weights digest.
+            that took less than one; null while unfinished), batch size asked for, device, rows by status, weights
+            digest; seconds of work on its units by all who worked, batch sizes used, and the most memory a process held
+            and a GPU's, in bytes.
         sources: the runs a merged one was made of: run, created, command and what differs between their machines.
+        sessions: the processes that wrote it where there were several, in the order they began: began, command, commit,
+            and what differs from the first one's versions and machine.
         notes: what a merge left out.
         failures: model -> why it could not be evaluated.
     """
@@ -59,6 +67,7 @@ class Provenance:
     asked: Mapping[str, str]
     evaluations: pl.DataFrame
     sources: tuple[Mapping[str, str], ...]
+    sessions: tuple[Mapping[str, str], ...]
     notes: tuple[str, ...]
     failures: Mapping[str, str]
 
@@ -100,6 +109,7 @@ def provenance(run: Run | str | Path) -> Provenance:
             {"run": one["run"], "evaluations": str(len(one["evaluations"])), **_made(one)}
             for one in merged.get("sources", ())
         ),
+        sessions=tuple(_sessions(info)),
         notes=tuple(merged.get("notes", ())),
         failures={model: str(reason) for model, reason in info.get("failures", {}).items()},
     )
@@ -107,6 +117,7 @@ def provenance(run: Run | str | Path) -> Provenance:
 
 def _made(info: Mapping[str, Any]) -> dict[str, str]:
     experiment = info["experiment"]
+    commit = next((one.get("commit") for one in info.get("sessions", {}).values()), None)
     packages = [f"{name} {version or 'unknown'}" for name, version in info["versions"].items()]
     hardware = info["hardware"]
     gpus = hardware.get("gpus") or "none"
@@ -115,10 +126,27 @@ def _made(info: Mapping[str, Any]) -> dict[str, str]:
         "by": info["command"],
         "experiment": None if experiment is None else ", ".join([experiment["name"], *_settings(experiment)]),
         "with": ", ".join(packages),
+        "commit": commit,
         "on": f"{hardware.get('system')}, {hardware.get('cpus')} CPUs, {hardware.get('threads')} threads, GPUs: "
         + (", ".join(gpus) if isinstance(gpus, list) else str(gpus)),
     }
     return {name: text for name, text in texts.items() if text is not None}
+
+
+def _sessions(info: Mapping[str, Any]) -> Iterator[dict[str, str]]:
+    sessions = sorted(info.get("sessions", {}).values(), key=lambda one: str(one["began"]))
+    if len(sessions) < 2:
+        return
+    first = sessions[0]
+    for one in sessions:
+        told = {"began": one["began"], "by": one["command"]}
+        if one.get("commit"):
+            told["commit"] = one["commit"]
+        for kind in ("versions", "hardware"):
+            changed = [f"{name} {_text(value)}" for name, value in one[kind].items() if first[kind].get(name) != value]
+            if changed:
+                told[kind] = ", ".join(changed)
+        yield told
 
 
 def _settings(experiment: Mapping[str, Any]) -> Iterator[str]:
@@ -191,6 +219,8 @@ def _evaluation(run: Run, slug: str, item: Mapping[str, Any]) -> dict[str, Any]:
     regions = len(run.info["datasets"].get(question["dataset"], {}).get("regions", ()))
     finished = item["finished"]
     counts = item["status_counts"] or {}
+    slug_lines = Manifest.of(run.path, slug).lines()
+    work = item.get("work") or finish_line([lines[-1] for lines in slug_lines.values()])
     return {
         "evaluation": slug,
         **{name: question[name] for name in ("model", "seed", "dataset", "target", "weights")},
@@ -203,8 +233,14 @@ def _evaluation(run: Run, slug: str, item: Mapping[str, Any]) -> dict[str, Any]:
         "batch_size": details.get("batch_size"),
         "device": details.get("device"),
         "statuses": ", ".join(f"{word} {count:,}" for word, count in counts.items()) or None,
+        "work_seconds": work.get("seconds"),
+        "batch_sizes": work.get("batch_sizes"),
+        "peak_memory": work.get("peak_rss"),
+        "peak_gpu_memory": work.get("peak_cuda"),
     }
 
 
-def _seconds(start: str, end: str) -> int:
-    return round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+def _seconds(start: str, end: str) -> int | None:
+    """None where the clock was set back meanwhile."""
+    seconds = round((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds())
+    return seconds if seconds >= 0 else None

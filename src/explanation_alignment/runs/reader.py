@@ -16,7 +16,8 @@ import polars as pl
 
 from explanation_alignment.errors import RunError, UnknownNameError
 from explanation_alignment.runs.examples import read_examples
-from explanation_alignment.runs.files import read_json, write_atomically
+from explanation_alignment.runs.files import read_json, write_frame
+from explanation_alignment.runs.parts import has_scores, part_files
 from explanation_alignment.runs.saved_maps import SavedMap, read_maps, unit_files
 from explanation_alignment.runs.schema import FORMAT_VERSION, SUMMARY_SCHEMA
 
@@ -96,9 +97,7 @@ class Run:
         """
         chosen = self.evaluations if slugs is None else slugs
         folders = [self.path / "scores" / slug for slug in chosen]
-        frames = [
-            pl.scan_parquet(sorted(parts)) for folder in folders if (parts := list(folder.glob("unit-*.parquet")))
-        ]
+        frames = [pl.scan_parquet(parts) for folder in folders if (parts := part_files(folder))]
         if not frames:
             raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
         return pl.concat(frames, how="diagonal_relaxed")
@@ -181,7 +180,7 @@ class Run:
 
     def _parts(self, pool_seeds: bool) -> list[list[str]]:
         """The evaluations that are summarised together: each alone where nothing links them, to save memory."""
-        written = [slug for slug in self.evaluations if any((self.path / "scores" / slug).glob("unit-*.parquet"))]
+        written = [slug for slug in self.evaluations if has_scores(self.path, slug)]
         if not written:
             raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
         if self._targets > 1:
@@ -309,12 +308,12 @@ class Run:
             raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
         content = {_SUMMARY_KEY: json.dumps({"version": _SUMMARY_VERSION, "stamps": stamps}, sort_keys=True)}
         with contextlib.suppress(RunError):  # a run on a read-only disk can still be summarised
-            write_atomically(path, lambda place: table.write_parquet(place, metadata=content))
+            write_frame(path, table, content)
         return table.select(SUMMARY_SCHEMA.names())
 
     def stamp(self, slug: str) -> str:
         """A digest of an evaluation's parts and of what they are a sample of; empty while it has none."""
-        parts = sorted((self.path / "scores" / slug).glob("unit-*.parquet"))
+        parts = part_files(self.path / "scores" / slug)
         sha = hashlib.sha256()
         for part in parts:
             with part.open("rb") as handle:

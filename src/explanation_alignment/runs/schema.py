@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 #: Version of the folder's layout; a reader refuses a newer one.
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 
 #: Why a score is or is not defined, per decision and region; the code of a status is its place here.
 STATUSES: Final = ("ok", "no_annotation", "annotation_cropped", "flat_map", "error")

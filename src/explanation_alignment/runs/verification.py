@@ -13,7 +13,8 @@ import polars as pl
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError, first_line
 from explanation_alignment.runs.examples import MAX_EXAMPLES, read_examples
 from explanation_alignment.runs.identity import digest
-from explanation_alignment.runs.parts import Part, owed_rows, part_paths, read_part
+from explanation_alignment.runs.manifest import Manifest, bytes_problem
+from explanation_alignment.runs.parts import owed_rows, part_files, part_paths, read_part
 from explanation_alignment.runs.reader import Run, open_run, read_kept_summary
 from explanation_alignment.runs.row_rules import REQUIRED, rules_of
 from explanation_alignment.runs.schema import KEY_COLUMNS, SUMMARY_SCHEMA
@@ -87,10 +88,11 @@ def verify(
 ) -> Verification:
     """Look whether a run is what it says; its files are only read.
 
-    Of every part the name, the stamp and the number of rows; that each unit owed is there and no other; of the rows
-    that keys are unique, statuses, nulls, areas and scores agree (:mod:`~explanation_alignment.runs.row_rules`), and
-    counts by status are those recorded; that run.json is consistent in itself; that models.parquet has each model with
-    its weights' digest; that examples are decisions of the scores; that the kept summary is that of the scores.
+    Of every part the name, the stamp, the number of rows and the hash; that each unit owed is there and no other; of
+    the rows that keys are unique, statuses, nulls, areas and scores agree
+    (:mod:`~explanation_alignment.runs.row_rules`), and counts by status are those recorded; that run.json is consistent
+    in itself; that models.parquet has each model with its weights' digest; that examples are decisions of the scores;
+    that the kept summary is that of the scores.
 
     With ``recompute`` some decisions are computed anew and compared, see
     :func:`~explanation_alignment.recomputation.recompute_decisions`.
@@ -152,7 +154,7 @@ def _drawn(run: Run, slugs: Sequence[str], sample: int | None, seed: int) -> set
     """The parts whose rows are read; None for all."""
     if sample is None:
         return None
-    paths = [path for slug in slugs for path in part_paths(run.path / "scores" / slug).values()]
+    paths = [path for slug in slugs for path in part_files(run.path / "scores" / slug)]
     return set(random.Random(seed).sample(paths, min(sample, len(paths))))
 
 
@@ -207,15 +209,21 @@ class _Watch:
         if record is None:
             return
         owed = owed_rows(item, len(record["regions"]))
-        paths = part_paths(folder)
-        self.parts += len(paths)
+        paths, files = part_paths(folder), part_files(folder)
+        self.parts += len(files)
         sound: list[Path] = []
-        for unit, path in paths.items():
-            problem = _problem(path, unit, owed, item["identity"])
+        lines = Manifest.of(self._run.path, slug).lines()
+        for path in files:
+            problem = _problem(path, owed, item["identity"])
             if problem:
                 yield Finding(self._name(path), problem)
-            else:
-                sound.append(path)
+                continue
+            sound.append(path)
+            known = lines.get(path.name, [])
+            if known and (problem := bytes_problem(path, known, thorough=True)):
+                yield Finding(self._name(path), problem)
+            elif lines and not known:
+                yield Finding(self._name(path), "the manifest has no line of it, so its bytes are not known", False)
         missing = [unit for unit in owed if unit not in paths]
         if missing:
             named = ", ".join(f"unit-{unit:06d}" for unit in missing[:_NAMED])
@@ -233,7 +241,7 @@ class _Watch:
                 serious=False,
             )
         for path in sorted(folder.glob("*")):
-            if path not in set(paths.values()):
+            if path not in files:
                 yield Finding(self._name(path), "no part of the evaluation; may be removed", serious=False)
         read = [path for path in sound if self._drawn is None or path in self._drawn]
         rows, unreadable = _rows(read)
@@ -242,7 +250,7 @@ class _Watch:
             self.parts_read += len(read) - len(unreadable)
             self.rows += rows.height
             yield from self._rules(item, record["regions"], rows)
-            whole = self._drawn is None and len(sound) - len(unreadable) == len(owed)
+            whole = self._drawn is None and not missing and len(sound) - len(unreadable) == len(files)
             if whole and item["status_counts"] is not None:
                 counts = dict(rows["status"].value_counts().iter_rows())
                 if counts != item["status_counts"]:
@@ -366,21 +374,12 @@ class _Watch:
                 yield Finding("summary.parquet", f"{slug}: {wrong}")
 
 
-def _problem(path: Path, unit: int, owed: Mapping[int, int], identity: str) -> str:
+def _problem(path: Path, owed: Mapping[int, int], identity: str) -> str:
     """What a part's name, stamp and length say against it; empty for nothing."""
     try:
-        part: Part = read_part(path)
+        return read_part(path).problem(owed, identity)
     except RunError as error:
         return str(error).removeprefix(f"{path}: ")
-    if unit not in owed:
-        return f"the evaluation has {len(owed)} units, from unit-000000 on"
-    if part.identity != identity:
-        return f"written for evaluation {str(part.identity)[:8]}, this is {identity[:8]}"
-    if part.unit != unit:
-        return f"it says of itself that it is unit {part.unit}"
-    if part.rows != owed[unit]:
-        return f"{part.rows} rows, expected {owed[unit]}"
-    return ""
 
 
 def _rows(paths: Sequence[Path]) -> tuple[pl.DataFrame | None, list[tuple[Path, str]]]:

@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import json
-import platform
 import re
-import shlex
-import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from explanation_alignment.errors import RunError
-from explanation_alignment.runs.files import read_json, write_atomically, write_json
+from explanation_alignment.runs import environment
+from explanation_alignment.runs.compaction import compact, complete_compaction, finish_line, is_compact, salvaged
+from explanation_alignment.runs.files import read_json, write_atomically, write_frame, write_json, writing
 from explanation_alignment.runs.identity import describe_difference, digest
+from explanation_alignment.runs.leases import Lease, Leases
+from explanation_alignment.runs.manifest import Manifest, line_of, part_problem
+from explanation_alignment.runs.parts import (
+    owed_rows,
+    part_files,
+    part_name,
+    part_paths,
+    stamped,
+    units_of,
+    work_folder,
+    write_part,
+)
 from explanation_alignment.runs.schema import FORMAT_VERSION
 
 __all__ = ["EvaluationWriter", "RunWriter"]
 
-_PART_KEY = b"explanation_alignment"
-_PACKAGES = ("explanation-alignment", "torch", "torchvision", "torchmetrics", "numpy", "pillow", "polars", "pyarrow")
+#: Seconds to wait for another process to be done with a file they share.
+_PATIENCE: Final = 60
+#: Libraries whose other version may move a score.
+_MOVING: Final = ("explanation-alignment", "torch", "torchvision", "timm", "transformers", "captum", "numpy", "pillow")
 
 
 class RunWriter:
@@ -46,6 +57,7 @@ class RunWriter:
 
     def __init__(self, path: str | Path, *, experiment: Mapping[str, Any] | None = None, toy: bool = False) -> None:
         self.path = Path(path)
+        self._recorded: set[str] = set()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             occupied = any(not item.name.startswith(".") for item in self.path.iterdir())
@@ -54,9 +66,13 @@ class RunWriter:
         if occupied and not self._file.is_file():
             raise RunError(f"{self.path} is not empty and holds no run.json; choose a new folder for --out")
         with self.updating() as info:
+            for name in ("run.json", "models.parquet"):  # of writers that were killed: these two have one at a time
+                for left in self.path.glob(f".{name}.*.tmp"):
+                    left.unlink(missing_ok=True)
             if not info:
                 info |= _new_run(experiment, toy)
             _check_format(self._file, info)
+            info["format_version"] = FORMAT_VERSION  # of an earlier one that is about to grow
             recorded = info["experiment"]
             if experiment is not None and recorded != experiment:
                 difference = (
@@ -105,7 +121,8 @@ class RunWriter:
             }
             for slug, item in list(kin.items()):
                 if item["question"] != dict(question):
-                    if not any((self.path / "scores" / slug).glob("unit-*.parquet")):
+                    folder = self.path / "scores" / slug
+                    if not (part_files(folder) or Leases(work_folder(folder)).any_held()):
                         del info["evaluations"][slug], kin[slug]  # begun and given up before anything was written
                         continue
                     difference = describe_difference(_flat(item["question"]), _flat(question))
@@ -143,6 +160,14 @@ class RunWriter:
                 writers.append(EvaluationWriter(self, slug, item))
         return writers
 
+    def record_session(self) -> None:
+        """Record this process among those that wrote the run."""
+        if environment.session_id() in self._recorded:
+            return
+        with self.updating() as info:
+            info.setdefault("sessions", {}).setdefault(environment.session_id(), environment.session())
+        self._recorded.add(environment.session_id())
+
     def record_dataset(self, name: str, description: Mapping[str, Any]) -> None:
         """Record a dataset's class names, regions and the like under its name; counts once made of it are kept."""
         with self.updating() as info:
@@ -166,7 +191,7 @@ class RunWriter:
                 if old.columns == table.columns and old.filter(same).equals(table):
                     return
                 table = pl.concat([old.filter(~same), table], how="diagonal_relaxed")
-            write_atomically(path, table.sort("model", "seed").write_parquet)
+            write_frame(path, table.sort("model", "seed"))
 
 
 _MODEL_TYPES = {
@@ -191,6 +216,9 @@ _MODEL_TYPES = {
 class EvaluationWriter:
     """Writes the parts of one evaluation: a classifier, a dataset, some methods.
 
+    Several processes may write the same evaluation. What they do to its files they do under its lock; which unit is
+    whose to compute, leases say.
+
     Args:
         run: the run it belongs to.
         slug: the name of its folder under ``scores/``.
@@ -200,46 +228,206 @@ class EvaluationWriter:
     run: RunWriter
     slug: str
     record: Mapping[str, Any]
+    _leases: Leases = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_leases", Leases(work_folder(self.folder)))
 
     @property
     def folder(self) -> Path:
         """Where its parts are."""
         return self.run.path / "scores" / self.slug
 
+    @property
+    def files(self) -> list[Path]:
+        """Its parts as files, each row in one of them."""
+        return part_files(self.folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What was written for it."""
+        return Manifest.of(self.run.path, self.slug)
+
     def missing(self, rows: Mapping[int, int]) -> list[int]:
         """Units still owed: expected minus those whose part is readable, whole and this evaluation's.
+
+        A part whose size and time are those it was written with is believed; any other is hashed. :meth:`repair`
+        hashes all.
 
         Args:
             rows: unit -> how many rows its part must have.
         """
-        return [unit for unit, expected in rows.items() if not self._holds(unit, expected)]
+        return self._missing(rows)
 
-    def write(self, unit: int, table: pa.Table) -> None:
-        """Write one unit's rows as a part."""
-        stamp = {"format_version": FORMAT_VERSION, "identity": self.record["identity"], "unit": unit}
-        table = table.replace_schema_metadata({_PART_KEY: json.dumps(stamp, sort_keys=True).encode()})
-        write_atomically(self._part(unit), lambda place: pq.write_table(table, place, compression="zstd"))
+    def repair(self, rows: Mapping[int, int]) -> list[str]:
+        """Put the files in order before work goes on: end a compaction that was stopped, take out damaged parts.
+
+        Of a damaged part that was compacted the units that are whole are kept.
+
+        Args:
+            rows: unit -> how many rows its part must have.
+
+        Returns:
+            A line for each damaged part that was taken out.
+        """
+        told = []
+        with self._alone():
+            complete_compaction(self.folder)
+            manifest = self.manifest.path
+            for place, name in ((self.folder, ""), (work_folder(self.folder), ""), (manifest.parent, manifest.name)):
+                for left in place.glob(f".{name}*.tmp"):
+                    left.unlink(missing_ok=True)  # whoever writes here holds the lock
+            lines = self.manifest.lines()
+            for path in self.files:
+                problem = part_problem(path, lines, rows, self.record["identity"], thorough=True)
+                if problem:
+                    told.append(f"{path}: {problem}")
+                    self._take_out(path, rows)
+        return told
+
+    def claim(self, unit: int, rows: Mapping[int, int], *, anyway: bool = False) -> Lease | None:
+        """Take a unit to compute it; None if another process has it, or it is there.
+
+        Args:
+            unit: which.
+            rows: unit -> how many rows its part must have.
+            anyway: even if it is there, since something else of it is not.
+        """
+        with self._alone():
+            path = None if anyway else part_paths(self.folder).get(unit)
+            if path is not None and not part_problem(path, self.manifest.lines(), rows, self.record["identity"]):
+                return None
+            return self._leases.claim(f"unit-{unit:06d}")
+
+    def claim_end(self) -> Lease | None:
+        """Take it on to end the evaluation (counts, examples, compaction); None if another process has."""
+        with self._alone():
+            return self._leases.claim("end")
+
+    def write(self, unit: int, table: pa.Table, work: Mapping[str, Any] | None = None) -> None:
+        """Write one unit's rows as a part.
+
+        Args:
+            unit: which.
+            table: its rows.
+            work: how they came about, for the manifest: seconds, batch_size, ...
+
+        Raises:
+            RunError: it cannot be written; nothing of it is left then.
+        """
+        path = self.folder / part_name(unit)
+        told = {"session": environment.session_id(), **(work or {})}
+
+        def tell(place: Path) -> None:
+            self.manifest.append(line_of(place, path.name, table.num_rows, told))
+
+        self.run.record_session()
+        with self._alone():
+            if part_paths(self.folder).get(unit, path) != path:
+                return  # compacted by others meanwhile, with the same rows
+            table = stamped(table, self.record["identity"], unit)
+            write_atomically(path, lambda place: write_part(table, place), before=tell)
+
+    def unread(self) -> int:
+        """How many samples could not be read in the units that are there."""
+        lines = self.manifest.lines()
+        return sum(lines[path.name][-1].get("unread", 0) for path in self.files if path.name in lines)
+
+    def other_versions(self) -> str:
+        """Where libraries that may move a score are of other versions than made the parts there are; empty if alike."""
+        with self.run.updating() as info:
+            sessions = info.get("sessions", {})
+        here = environment.versions()
+        made: set[str] = set()
+        lines = self.manifest.lines()
+        for path in self.files:
+            for line in lines.get(path.name, [])[-1:]:
+                made |= {*line.get("sessions", ()), *([line["session"]] if "session" in line else [])}
+        found = {
+            (name, str(sessions[one]["versions"].get(name)))
+            for one in made & sessions.keys()
+            for name in _MOVING
+            if sessions[one]["versions"].get(name) != here.get(name)
+        }
+        return ", ".join(f"{name} {then} -> {here.get(name)}" for name, then in sorted(found))
+
+    def is_finished(self) -> bool:
+        """Whether its end is recorded."""
+        with self.run.updating() as info:
+            return bool(info["evaluations"][self.slug]["finished"])
 
     def finish(self, status_counts: Mapping[str, int]) -> None:
-        """Record that every unit is there, with the number of rows by status."""
+        """Compact the parts and record that every unit is there, with the number of rows by status."""
+        with self.run.updating() as info:
+            dataset = info["datasets"].get(self.record["question"].get("dataset"), {})
+        work: dict[str, Any] = {}
+        with self._alone():
+            if "regions" in dataset:
+                owed = owed_rows(self.record, len(dataset["regions"]))
+                if not self._missing(owed):
+                    compact(self.folder, self.manifest, self.record["identity"], owed)
+            work = finish_line(self.manifest.keep(self.files))
         with self.run.updating() as info:
             item = info["evaluations"][self.slug]
             item["finished"] = item["finished"] or _now()
             item["status_counts"] = dict(status_counts)
+            if work:
+                item["work"] = work
 
-    def _part(self, unit: int) -> Path:
-        return self.folder / f"unit-{unit:06d}.parquet"
+    def is_compact(self) -> bool:
+        """Whether there is nothing left to compact."""
+        return is_compact(self.folder)
 
-    def _holds(self, unit: int, expected: int) -> bool:
-        path = self._part(unit)
-        if not path.is_file():
-            return False
+    def _missing(self, rows: Mapping[int, int]) -> list[int]:
+        lines = self.manifest.lines()
+        sound = {
+            unit
+            for path in self.files
+            if not part_problem(path, lines, rows, self.record["identity"])
+            for unit in range(units_of(path)[0], units_of(path)[1] + 1)
+        }
+        return [unit for unit in rows if unit not in sound]
+
+    def _take_out(self, path: Path, rows: Mapping[int, int]) -> None:
+        """Remove a damaged part, but for the units of it that are whole; the lock is held."""
+        first, last = units_of(path)
+        if first == last:
+            path.unlink(missing_ok=True)
+            return
+        aside = work_folder(self.folder) / f"{path.name}.damaged"
+        with writing(aside):
+            path.replace(aside)
+        for unit, table in salvaged(aside):
+            if rows.get(unit) == table.num_rows:
+                place = self.folder / part_name(unit)
+                name, made = place.name, stamped(table, self.record["identity"], unit)
+                write_atomically(
+                    place,
+                    lambda temporary, made=made: write_part(made, temporary),  # type: ignore[misc]
+                    before=lambda temporary, name=name, count=table.num_rows: self.manifest.append(  # type: ignore[misc]
+                        line_of(temporary, name, count, {})
+                    ),
+                )
+        aside.unlink(missing_ok=True)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the evaluation's lock."""
+        place = work_folder(self.folder)
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(place / ".lock")
+            try:
+                lock.acquire(timeout=_PATIENCE)
+            except Timeout:
+                raise RunError(
+                    f"{self.folder} is kept busy by another process for more than {_PATIENCE} s; try again, or see "
+                    "whether one hangs"
+                ) from None
         try:
-            part = pq.read_metadata(path)
-            stamp = json.loads((part.metadata or {}).get(_PART_KEY, b"{}"))
-        except (OSError, ValueError, pa.ArrowException):
-            return False
-        return bool(part.num_rows == expected and stamp.get("identity") == self.record["identity"])
+            yield
+        finally:
+            lock.release()
 
 
 class _Updating(AbstractContextManager[dict[str, Any]]):
@@ -250,10 +438,11 @@ class _Updating(AbstractContextManager[dict[str, Any]]):
         self._lock = FileLock(path.with_name(".lock"))
 
     def __enter__(self) -> dict[str, Any]:
-        try:
-            self._lock.acquire(timeout=60)
-        except OSError as error:
-            raise RunError(f"cannot write to {self._path.parent}: {error.strerror or error}") from error
+        with writing(self._path):
+            try:
+                self._lock.acquire(timeout=_PATIENCE)
+            except Timeout:
+                raise RunError(f"{self._path} is kept busy by another process for more than {_PATIENCE} s") from None
         try:
             self._info = read_json(self._path) if self._path.is_file() else {}
         except BaseException:
@@ -271,36 +460,16 @@ class _Updating(AbstractContextManager[dict[str, Any]]):
 
 
 def _new_run(experiment: Mapping[str, Any] | None, toy: bool) -> dict[str, Any]:
-    versions: dict[str, str | None] = {}
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
     return {
         "format_version": FORMAT_VERSION,
         "created": _now(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": environment.command_line(),
         "toy": toy,
         "experiment": None if experiment is None else dict(experiment),
-        "versions": {"python": platform.python_version(), **versions},
-        "hardware": _hardware(),
+        "versions": environment.versions(),
+        "hardware": environment.hardware(),
         "datasets": {},
         "evaluations": {},
-    }
-
-
-def _hardware() -> dict[str, Any]:
-    import os
-
-    import torch
-
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
     }
 
 

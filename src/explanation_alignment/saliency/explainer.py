@@ -77,6 +77,19 @@ class Explainer(AbstractContextManager["Explainer"]):
             if self._shared[place].canonical in found
         }
 
+    @property
+    def chunk(self) -> int:
+        """Inputs at once, at most, of methods with passes of their own; may be changed while it is in use."""
+        return self._chunk
+
+    @chunk.setter
+    def chunk(self, inputs: int) -> None:
+        self._chunk = inputs
+
+    def forget(self) -> None:
+        """Let go of what a pass that failed has left in memory."""
+        self._pass.forget()
+
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._pass)

@@ -154,6 +154,10 @@ class SinglePass(AbstractContextManager["SinglePass"]):
         self._capture.clear()
         return logits.argmax(dim=1)
 
+    def forget(self) -> None:
+        """Let go of what a pass that failed has left in memory."""
+        self._capture.clear()
+
     def _explained(self, prediction: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
         if self._target == "predicted":
             return prediction

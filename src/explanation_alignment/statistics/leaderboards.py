@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from explanation_alignment.errors import UnknownNameError
+from explanation_alignment.runs.parts import has_scores
 from explanation_alignment.runs.reader import Run
 from explanation_alignment.statistics.inputs import RunOrScores, as_run, score_rows, without_nulls
 from explanation_alignment.statistics.intervals import Estimate, MeanEstimator, Scale
@@ -240,7 +241,7 @@ def _parts(given: RunOrScores, run: Run | None, pool_seeds: bool) -> Iterator[pl
     names = ("model", "dataset") if pool_seeds else ("model", "dataset", "seed")
     slugs: dict[tuple[Any, ...], list[str]] = {}
     for slug, item in run.evaluations.items():
-        if any((run.path / "scores" / slug).glob("unit-*.parquet")):
+        if has_scores(run.path, slug):
             slugs.setdefault(tuple(item["question"][name] for name in names), []).append(slug)
     for chosen in slugs.values():
         yield run.scan_scores(chosen)

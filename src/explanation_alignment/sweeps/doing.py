@@ -28,11 +28,14 @@ class Task:
         model: the classifier.
         methods: its saliency methods.
         shard: the share, as for an evaluation.
+        wait: for other processes that are at all that is left of it; else it fails with
+            :class:`~explanation_alignment.runs.sharing.BusyError`.
     """
 
     model: ModelSpec
     methods: Sequence[Method]
     shard: str | None
+    wait: bool = True
 
     def __str__(self) -> str:
         return str(self.model)
@@ -123,6 +126,7 @@ class Doing:
             save_maps=asked.save_maps,
             progress=bars,
             cache=self.cache.opened(say) if isinstance(self.cache, CacheAsked) else self.cache,
+            wait=task.wait,
         )
         return classifier.name
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from explanation_alignment.classifiers.expansion import ModelSpec
 from explanation_alignment.errors import DatasetError
 from explanation_alignment.evaluation import units
 from explanation_alignment.evaluation.question import dataset_record, is_toy, parse_methods
 from explanation_alignment.executors.base import Done
+from explanation_alignment.runs.sharing import BusyError
 from explanation_alignment.runs.writer import RunWriter
 from explanation_alignment.saliency.base import Method
 from explanation_alignment.sampling import sample_order
@@ -45,6 +47,7 @@ class Sweep:
         self._question = asked.question(self._shown)
         self._left: collections.Counter[ModelSpec] = collections.Counter()  # tasks that are not over
         self._failed: dict[ModelSpec, str] = {}
+        self._put_off: collections.deque[Task] = collections.deque()  # others are at all that is left of these
         self._units = units.cut(sample_order(self._shown, self._shown.ids(), asked.sample, asked.seed), units.UNIT_SIZE)
         self.images = sum(len(places) for unit, places in self._units.items() if units.in_shard(unit, asked.shard))
         self._writer: RunWriter | None = None
@@ -72,11 +75,22 @@ class Sweep:
             parts = shares(self._asked.shard, max(1, min(wanted, len(owned))))
             self._left[model] = len(parts)
             for part in parts:
-                yield Task(model, methods, part)
+                yield Task(model, methods, part, wait=slots > 1 or len(self._chosen) == 1)
+        while self._put_off:
+            task = self._put_off.popleft()
+            if self._is_finished(task.model):
+                self._note(task.model, None)
+                watch.skip(str(task))
+            else:
+                yield task
 
     def record(self, done: Done[Task], watch: SweepWatch | TogetherWatch) -> None:
         """Keep what came of a task; where there is one classifier alone, or none could go on, its error is raised."""
         model = done.task.model
+        if isinstance(done.error, BusyError) and not done.task.wait and isinstance(watch, SweepWatch):
+            self._put_off.append(replace(done.task, wait=True))
+            watch.put_off(str(model))
+            return
         self._left[model] -= 1
         if done.error is not None:
             if len(self._chosen) == 1 or isinstance(done.error, DatasetError):

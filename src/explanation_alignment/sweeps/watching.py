@@ -121,6 +121,15 @@ class SweepWatch(_Screen):
         outcome = outcome or f"{self._own} images in {seconds:.0f} s{rate}"
         self._finish(name, f"{'failed: ' if failed else ''}{outcome}", shown=failed)
 
+    def put_off(self, name: str) -> None:
+        """Other processes are at all that is left of the classifier; it comes once more after the others."""
+        self._worked += 0.0 if self._began is None else time.monotonic() - self._began
+        self._began = None
+        if self._current is not None:
+            self._bars.remove_task(self._current)
+            self._current = None
+        self.note(f"{name}: other processes are at it; looked at again at the end")
+
     def skip(self, name: str) -> None:
         """A classifier was evaluated before."""
         self._done += 1

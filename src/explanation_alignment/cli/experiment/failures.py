@@ -23,8 +23,9 @@ def print_models_experiment(run: Run, places: tuple[str, ...] = ("failures",)) -
         typer.Exit: with code 1, if a model failed.
     """
     from explanation_alignment.cli.display.results import print_experiment, print_samples
+    from explanation_alignment.runs.parts import has_scores
 
-    if any((run.path / "scores").glob("*/unit-*.parquet")):
+    if has_scores(run.path):
         print_samples(run)
         print_experiment(run)
     failures = [(name, reason) for place in places for name, reason in run.info.get(place, {}).items()]

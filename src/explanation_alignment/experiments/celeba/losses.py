@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
-from explanation_alignment.runs.files import write_atomically
+from explanation_alignment.runs.files import write_frame
 
 if TYPE_CHECKING:
     from explanation_alignment.classifiers.classifier import Classifier
@@ -85,7 +84,7 @@ def write_losses(
         },
         schema=LOSS_SCHEMA,
     )
-    write_atomically(path, partial(table.write_parquet, metadata={_KEY: stamp}))
+    write_frame(path, table, {_KEY: stamp})
 
 
 def read_losses(run: Run) -> pl.DataFrame:

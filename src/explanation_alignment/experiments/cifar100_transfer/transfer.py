@@ -26,7 +26,7 @@ from explanation_alignment.errors import DatasetError, ModelError, UsageError
 from explanation_alignment.experiments.cifar100_transfer.protocol import Features, Protocol
 from explanation_alignment.experiments.cifar100_transfer.results import SCORES, TRANSFER_SCHEMA
 from explanation_alignment.progress import progress_bars
-from explanation_alignment.runs.files import write_atomically
+from explanation_alignment.runs.files import write_atomically, write_frame
 from explanation_alignment.runs.identity import NUMERICS_VERSION, digest
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Transfer:
             )
         table = pl.concat([kept, pl.DataFrame(records, schema=TRANSFER_SCHEMA)]).sort("draw")
         stamp = {_KEY: self._score_identity(model)}
-        write_atomically(self._score_path(model), lambda place: table.write_parquet(place, metadata=stamp))
+        write_frame(self._score_path(model), table, stamp)
 
     def _kept_scores(self, model: ModelSpec) -> pl.DataFrame:
         path = self._score_path(model)

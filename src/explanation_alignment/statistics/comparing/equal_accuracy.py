@@ -20,6 +20,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError, UnknownNameError, UsageError
+from explanation_alignment.runs.parts import has_scores
 from explanation_alignment.runs.schema import NULL_METHODS
 from explanation_alignment.statistics.chance import chance_levels, metric_label
 from explanation_alignment.statistics.comparing.differences import paired_hits
@@ -252,7 +253,7 @@ class _Source:
         if run is None:
             self._parts = [score_rows(given).lazy()]
         else:
-            written = [s for s in run.evaluations if any((run.path / "scores" / s).glob("unit-*.parquet"))]
+            written = [s for s in run.evaluations if has_scores(run.path, s)]
             if not written:
                 raise RunError(f"{run.path} holds no scores yet; run the command that made it again to resume")
             self._parts = [run.scan_scores([slug]) for slug in written]

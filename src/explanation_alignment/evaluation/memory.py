@@ -1,0 +1,104 @@
+"""A unit in the face of what runs out or dies: in batches of half the size, or without processes that decode ahead."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from explanation_alignment import stopping
+from explanation_alignment.batches import lost_worker
+from explanation_alignment.errors import ModelError, RunWarning, first_line
+from explanation_alignment.evaluation.deciding import Decider, Scored
+
+__all__ = ["is_out_of_memory", "scored_in_memory"]
+
+#: How allocators put it that raise no error of their own kind.
+_WORDS = ("can't allocate memory", "out of memory", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, is that memory ran out, on the CPU or elsewhere."""
+    seen = 0
+    while error is not None and seen < 16:
+        if isinstance(error, torch.OutOfMemoryError | MemoryError):
+            return True
+        if isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _WORDS):
+            return True
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return False
+
+
+def scored_in_memory(
+    decider: Decider, places: Sequence[int], done: Callable[[Scored], None], anew: Callable[[int], None]
+) -> tuple[list[Scored], Decider]:
+    """The scored batches of a unit, all of one size: half as large, and from the start, whenever memory runs out.
+
+    Where a process that decodes ahead dies, this one decodes from then on; rows do not depend on it.
+
+    Args:
+        decider: explains and scores.
+        places: of the unit's samples.
+        done: called with every batch.
+        anew: called with the number of samples that were done, where they begin anew.
+
+    Returns:
+        The batches, and the decider that managed: what comes next need not fail first.
+
+    Raises:
+        ModelError: one image alone does not fit.
+        KeyboardInterrupt: a command was asked to stop; the batch it was at is done, the unit is given up.
+    """
+    while True:
+        scored: list[Scored] = []
+        try:
+            with stopping.gently():
+                for part in decider.scored(places):
+                    scored.append(part)
+                    done(part)
+                    if sum(len(one.ids) for one in scored) < len(places):  # else the unit is done, and written
+                        stopping.check()
+                return scored, decider
+        except Exception as error:
+            lost, reason = lost_worker(error), first_line(error)
+            if not lost and not is_out_of_memory(error):
+                raise
+        # here, since the error above holds on to what filled the memory
+        anew(sum(len(part.ids) for part in scored))
+        del scored
+        decider = _alone(decider, reason) if lost else _smaller(decider, len(places), reason)
+
+
+def _alone(decider: Decider, reason: str) -> Decider:
+    warnings.warn(
+        f"{decider.classifier.name}: a process that decoded images died, going on without ({reason})",
+        RunWarning,
+        stacklevel=2,
+    )
+    decider.explainer.forget()
+    return replace(decider, reading=replace(decider.reading, workers=0))
+
+
+def _smaller(decider: Decider, images: int, reason: str) -> Decider:
+    batch, chunk = min(decider.reading.batch_size, images), decider.explainer.chunk
+    own_passes = any(request.entry.kind not in ("shared", "none") for request in decider.requests)
+    if batch == 1 and (chunk == 1 or not own_passes):
+        raise ModelError(
+            f"{decider.classifier.name}: out of memory with one image at once ({reason}); give --device cpu, or a "
+            "smaller --input-size"
+        )
+    decider.explainer.forget()
+    decider.explainer.chunk = max(1, chunk // 2)
+    gc.collect()
+    if decider.classifier.device.type == "cuda":
+        torch.cuda.empty_cache()
+    smaller = max(1, batch // 2)
+    warnings.warn(
+        f"{decider.classifier.name}: out of memory with batches of {batch}, going on with {smaller} ({reason})",
+        RunWarning,
+        stacklevel=2,
+    )
+    return replace(decider, reading=replace(decider.reading, batch_size=smaller))
