@@ -13,7 +13,7 @@ import pytest
 from fault_children import IMAGES, compacted_until, evaluated, evaluated_until, started
 
 import explanation_alignment as ea
-from explanation_alignment.runs import writer
+from explanation_alignment.runs import leases, writer
 from explanation_alignment.runs.parts import owed_rows
 
 
@@ -60,7 +60,7 @@ def test_a_run_killed_at_25_random_moments_ends_in_the_same_bytes(whole: Path, t
     draw, out, killed = random.Random(8), tmp_path / "run", 0
     while killed < 25:  # moments are operations on files and readings of images, not times: the same on a busy machine
         child = started(evaluated_until, str(out), draw.randrange(60))
-        child.join(100)
+        child.join(900)
         assert child.exitcode in (0, -9)
         killed += child.exitcode == -9
         if child.exitcode == 0:  # anew, so that every kill has something to meet
@@ -107,7 +107,7 @@ def test_a_compaction_killed_anywhere_loses_and_doubles_nothing(
     child = started(
         compacted_until, str(run / "scores" / slug), str(run), slug, item["identity"], owed_rows(item, 2), operation
     )
-    child.join(60)
+    child.join(900)
     assert child.exitcode == (0 if operation == 40 else -9)
     ours = ea.open_run(run).scores().with_columns(pl.col(pl.Categorical).cast(pl.String))
     assert ours.equals(ea.open_run(whole).scores().with_columns(pl.col(pl.Categorical).cast(pl.String)))
@@ -140,7 +140,7 @@ def test_children_that_share_a_run_each_do_some_of_it(whole: Path, tmp_path: Pat
     out = tmp_path / "run"
     children = [started(evaluated, str(out), pause=0.02) for _ in range(2)]
     for child in children:
-        child.join(120)
+        child.join(900)
     assert [child.exitcode for child in children] == [0, 0]
     run = ea.open_run(out)
     assert not run.unfinished
@@ -151,17 +151,18 @@ def test_children_that_share_a_run_each_do_some_of_it(whole: Path, tmp_path: Pat
     assert not list(out.rglob("*.lease"))
 
 
-def test_the_units_of_a_process_that_was_killed_are_taken_over_at_once(whole: Path, tmp_path: Path) -> None:
+def test_the_units_of_a_process_that_was_killed_are_taken_over_at_once(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "run"
     child = started(evaluated, str(out), pause=0.05)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 900
     while not list(out.glob(".work/*/unit-*.lease")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     child.kill()
     child.join()
     assert list(out.glob(".work/*/unit-*.lease"))
-    began = time.monotonic()
+    monkeypatch.setattr(leases, "STALE_AFTER", float("inf"))  # not since the lease is old
     evaluated(str(out))
-    assert time.monotonic() - began < 45  # and not when the lease is old
     assert score_bytes(out) == score_bytes(whole)

@@ -104,12 +104,13 @@ def work(
                 "unread": len(errors),
                 **peak_memory(),
             }
-            unread = evaluation.unread() + len(errors)
+            unwritten = number in evaluation.missing(owed)
+            unread = evaluation.unread() + len(errors) * unwritten
             stop = unread > limit and bool(errors)
             if not (stop and len(errors) == len(units[number])):  # nothing but failures is nothing to keep
                 if maps is not None:
                     maps.finish(number)  # before the rows, so that where these are the maps are, too
-                if number in evaluation.missing(owed):
+                if unwritten:
                     evaluation.write(number, tabulate(decider, units[number], scored), told)
                     fresh = True
             if stop:
