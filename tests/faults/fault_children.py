@@ -7,9 +7,11 @@ import os
 import signal
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch.utils.data import get_worker_info
 
 import explanation_alignment as ea
@@ -96,6 +98,9 @@ def commanded(arguments: list[str], errors: str) -> None:
 
 def started(target: Any, *arguments: Any, **named: Any) -> Any:
     """A process that runs a function of this module."""
+    with pytest.MonkeyPatch.context() as patch:  # else the server finds nothing to import, and each child imports torch
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        forkserver.ensure_running()
     process = _CONTEXT.Process(target=target, args=arguments, kwargs=named)
     process.start()
     return process
