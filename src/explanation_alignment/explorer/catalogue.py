@@ -7,7 +7,7 @@ keeps the rest; what was made of a snapshot is known by its stamp.
 from __future__ import annotations
 
 import hashlib
-import os
+import stat
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ import polars as pl
 
 from explanation_alignment.errors import RunError
 from explanation_alignment.explorer.state import Vocabulary
+from explanation_alignment.runs.parts import part_files
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX
 from explanation_alignment.statistics.tables import metric_columns
@@ -275,20 +276,14 @@ def _parts(run: Path, slug: str) -> tuple[Part, ...]:
     if not folder.resolve().is_relative_to(run.resolve()):
         return ()
     found: list[Part] = []
-    try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if _is_part(entry):
-                    known = entry.stat(follow_symlinks=False)
-                    found.append(Part(Path(entry.path), known.st_mtime_ns, known.st_size))
-    except OSError:  # no folder yet
-        return ()
-    return tuple(sorted(found, key=lambda part: part.path.name))
-
-
-def _is_part(entry: os.DirEntry[str]) -> bool:
-    named = entry.name.startswith("unit-") and entry.name.endswith(".parquet")
-    return named and entry.is_file(follow_symlinks=False)
+    for path in part_files(folder):
+        try:
+            known = path.lstat()
+        except OSError:  # compacted meanwhile
+            continue
+        if stat.S_ISREG(known.st_mode):
+            found.append(Part(path, known.st_mtime_ns, known.st_size))
+    return tuple(found)
 
 
 def collect_some(frames: Sequence[pl.LazyFrame]) -> list[pl.DataFrame]:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError
 from explanation_alignment.explorer.pictures import Key, Mask, Pictures, Pixels
-from explanation_alignment.runs.saved_maps import read_maps
+from explanation_alignment.runs.parts import part_files
+from explanation_alignment.runs.saved_maps import read_maps, unit_files
 
 __all__ = ["KeptMaps", "largest"]
 
@@ -56,15 +57,15 @@ class KeptMaps:
         found = next(iter(read_maps(path, methods=[key.method], sample_ids=[key.sample])), None)
         if found is None or found[2] is None:
             return None
-        saliency, row = found[2], self._row(key, unit)
+        saliency, row = found[2], self._row(key)
         grey = _scaled(saliency)
         counted = row is not None and (row["map_height"], row["map_width"]) == saliency.shape
         salient = largest(saliency, row["salient_area"]) if row is not None and counted else None
         return Pictures(image=np.stack([grey] * 3, axis=-1), saliency=grey, salient=salient)
 
     def _unit(self, key: Key) -> str | None:
-        """Name of the file with a sample: the same below ``maps`` as below ``scores``."""
-        files = sorted(self._own("scores", key.slug).glob("unit-*.parquet"))
+        """Name of the file of maps with a sample."""
+        files = unit_files(self._own("maps", key.slug))
         names = tuple(file.name for file in files)
         with self._lock:
             known = self._parts.get(key.slug)
@@ -77,14 +78,15 @@ class KeptMaps:
         places = known[1].filter(pl.col("sample_id") == key.sample)["part"]
         return names[places[0]] if len(places) else None
 
-    def _row(self, key: Key, unit: str) -> dict[str, Any] | None:
+    def _row(self, key: Key) -> dict[str, Any] | None:
         """What the scores say of the decision's mask."""
         names = {"sample_id": key.sample, "method": key.method, "binarization": key.binarization, "region": key.region}
         chosen = pl.all_horizontal(pl.col(name).cast(pl.String) == value for name, value in names.items())
-        path = self._own("scores", key.slug) / unit
-        rows = _collected(pl.scan_parquet(path, glob=False).filter(chosen), path)
-        found = rows.select("salient_area", "map_height", "map_width")
-        return found.row(0, named=True) if found.height else None
+        for path in part_files(self._own("scores", key.slug)):
+            rows = _collected(pl.scan_parquet(path, glob=False).filter(chosen), path)
+            if rows.height:
+                return rows.select("salient_area", "map_height", "map_width").row(0, named=True)
+        return None
 
     def _own(self, kind: str, slug: str) -> Path:
         folder = self._run / kind / slug
