@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError
 from explanation_alignment.explorer.pictures import Key, Mask, Pictures, Pixels
-from explanation_alignment.runs.parts import part_files
+from explanation_alignment.runs.parts import part_files, units_of
 from explanation_alignment.runs.saved_maps import read_maps, unit_files
 
 __all__ = ["KeptMaps", "largest"]
@@ -65,7 +65,9 @@ class KeptMaps:
 
     def _unit(self, key: Key) -> str | None:
         """Name of the file of maps with a sample."""
-        files = unit_files(self._own("maps", key.slug))
+        files = part_files(self._own("scores", key.slug))
+        if any(first != last for first, last in map(units_of, files)):  # else a file has the same name in both
+            files = unit_files(self._own("maps", key.slug))
         names = tuple(file.name for file in files)
         with self._lock:
             known = self._parts.get(key.slug)
