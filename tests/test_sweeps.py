@@ -85,6 +85,7 @@ def parts(run: ea.Run) -> dict[str, bytes]:
 
 
 class TestFailures:
+    @pytest.mark.filterwarnings("ignore:greedy. out of memory")
     def test_one_that_fails_is_recorded_and_the_others_go_on(self, tmp_path: Path, factories: str) -> None:
         names = ("one", "raising", "too_few", "greedy", "two")
         run = sweep([f"{factories}:{name}" for name in names], tmp_path / "run", Patches())
@@ -92,7 +93,7 @@ class TestFailures:
         assert set(run.failures) == {f"{factories}:{name}" for name in ("raising", "too_few", "greedy")}
         assert run.failures[f"{factories}:raising"].endswith("RuntimeError: no luck")
         assert "label 3, too few has outputs 0..1" in run.failures[f"{factories}:too_few"]
-        assert run.failures[f"{factories}:greedy"].startswith("out of memory; give a smaller batch size (CUDA out")
+        assert run.failures[f"{factories}:greedy"].startswith("greedy: out of memory with one image at once (CUDA out")
         alone = sweep([f"{factories}:one", f"{factories}:two"], tmp_path / "alone", Patches())
         assert parts(run) == parts(alone)
         assert alone.failures == {}
