@@ -66,6 +66,7 @@ def test_wrong_use_is_told_in_a_line_and_leaves_nothing_behind(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_models_of_the_usual_folder_are_found_and_used(
     ealign: Ealign, trees: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,8 @@ def test_imagenet_names_what_failed_and_ends_with_1(ealign: Ealign, folders: tup
     run = ea.open_run(tmp_path / "run")
     assert len(run.failures) == 1
     assert any("no such luck" in sentence for sentence in present(run).sentences)
-    assert any(section.title == "Models that failed" for section in present(run).sections)
+    page = ea.report(run).read_text(encoding="utf-8")
+    assert "broken.py:build" in page[page.rindex("What is missing, and why") :]
     broken.write_text(
         "import explanation_alignment as ea\n\n"
         "def build():\n"
@@ -84,4 +85,4 @@ def test_transfer_prints_its_tables_and_flags_what_has_its_own_size(
     assert "224 " in done.out
     assert "1 of 2 models refuse the size of the others and were given their own: test_vit.random" in done.out
     assert "cannot be told from 2 models" in done.out.replace("\n", " ")
-    assert max(map(len, done.out.splitlines())) <= 100
+    assert max(map(len, done.out.replace(str(tmp_path), "").splitlines())) <= 100

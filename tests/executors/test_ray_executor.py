@@ -122,6 +122,7 @@ class TestSameAsLocal:
         assert ea.verify(run).ok, ea.verify(run).findings
         assert not list(tmp_path.glob(".ray-*"))
 
+    @pytest.mark.slow
     def test_one_classifier_is_cut_into_shares(self, tmp_path: Path, local: ea.Run) -> None:
         pids = tmp_path / "pids"
         pids.mkdir()
@@ -156,12 +157,14 @@ class TestSameAsLocal:
         assert told == ["[1/2] toy:faces (random:1): is there already", "[2/2] toy:faces (random:2): 40 images"]
         assert parts(run) == parts(local)
 
+    @pytest.mark.slow
     def test_a_shard_is_cut_further(self, tmp_path: Path, local: ea.Run) -> None:
         first = sweep(tmp_path, shard="2/2")
         assert {Path(name).name for name in parts(first)} == {"unit-000001.parquet", "unit-000003.parquet"}
         assert parts(sweep(tmp_path, shard="1/2")) == parts(local)
         assert not ea.open_run(tmp_path).unfinished
 
+    @pytest.mark.slow
     def test_kept_maps_too(self, tmp_path: Path) -> None:
         run = sweep(tmp_path / "ray", FACES[0], save_maps="float16")
         here = sweep(tmp_path / "local", FACES[0], save_maps="float16", executor="local")

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,6 +59,7 @@ def files(run: Path, kind: str) -> dict[str, bytes]:
     return {str(path.relative_to(run)): path.read_bytes() for path in run.glob(f"{kind}/*/*.parquet")}
 
 
+@pytest.mark.slow
 def test_shards_at_once_into_one_folder_or_several_make_the_same_run(tmp_path: Path) -> None:
     done(*(start(tmp_path / "one", f"{place}/3") for place in (1, 2, 3)), start(tmp_path / "whole", "all"))
     assert len(files(tmp_path / "whole", "maps")) == 11

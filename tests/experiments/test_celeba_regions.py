@@ -428,6 +428,7 @@ def test_the_published_pairing_is_said_in_words(run: ea.Run) -> None:
     assert any("published_pairing" in sentence for sentence in present(opened).sentences)
 
 
+@pytest.mark.slow
 def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:
     code = "import sys, explanation_alignment as ea; ea.report(sys.argv[1]); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=False)

@@ -111,6 +111,7 @@ def test_presentation_shows_every_figure_and_says_toy(run: ea.Run) -> None:
     assert "study" not in json.dumps(table.rows)
 
 
+@pytest.mark.slow
 def test_report_needs_no_torch(run: ea.Run) -> None:
     code = "import sys, explanation_alignment as ea; ea.report(sys.argv[1]); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code, str(run.path)], capture_output=True, text=True, check=False)

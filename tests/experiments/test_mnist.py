@@ -83,6 +83,7 @@ def test_training_is_seeded(run: ea.Run, tmp_path: Path) -> None:
     assert_frame_equal(again.summary(), run.summary())
 
 
+@pytest.mark.slow
 def test_seeds_make_the_run_grow(tmp_path: Path) -> None:
     protocol = Protocol(epochs=1, batch_size=64, learning_rate=0.05, momentum=0.9, permutations=1)
     first = run_experiment(None, tmp_path, protocol=protocol, progress=False)
@@ -100,6 +101,7 @@ def test_seeds_make_the_run_grow(tmp_path: Path) -> None:
     assert all(len(row) == len(shown.headings) for row in shown.rows)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_question_is_not_reused(tmp_path: Path) -> None:
     protocol = Protocol(epochs=1, batch_size=256, permutations=1)
     run_experiment(None, tmp_path / "a", protocol=protocol, progress=False)

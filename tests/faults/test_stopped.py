@@ -24,7 +24,7 @@ def data_file(tmp_path: Path) -> Path:
             from fault_children import Slow
 
             class Told(Slow):
-                pause = 0.05
+                pause = 0.02
 
                 def __getitem__(self, index):
                     Path(__file__).with_name("reading").touch()
@@ -86,7 +86,7 @@ def test_a_command_that_is_asked_to_stop_ends_its_batch_and_says_how_to_go_on(
 
 def test_a_second_signal_stops_at_once(data_file: Path) -> None:
     folder, words = data_file.parent, data_file.parent / "words"
-    (folder / "data.py").write_text(data_file.read_text().replace("0.05", "90"))
+    (folder / "data.py").write_text(data_file.read_text().replace("0.02", "90"))
     child = started(commanded, arguments(folder, "run"), str(words))
     wait_for_a_batch(folder)
     began = time.monotonic()
