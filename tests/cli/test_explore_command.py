@@ -66,7 +66,8 @@ def test_a_missing_extra_is_named(ealign: Ealign, run: Path, monkeypatch: pytest
     assert "pip install 'explanation-alignment[explorer]'" in done.err
 
 
-def test_it_serves_until_it_is_interrupted(run: Path) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_it_serves_until_it_is_interrupted(run: Path, ending: signal.Signals) -> None:
     command = [sys.executable, "-m", "explanation_alignment", "explore", str(run), "--no-browser", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -81,7 +82,7 @@ def test_it_serves_until_it_is_interrupted(run: Path) -> None:
             urllib.request.urlopen(other, timeout=60)
         refused.value.close()
     finally:
-        server.send_signal(signal.SIGINT)
+        server.send_signal(ending)
         out, err = server.communicate(timeout=30)
     assert server.returncode == 0
     assert out == ""

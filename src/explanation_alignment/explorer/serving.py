@@ -72,7 +72,7 @@ def explore(
     announce(address)
     if open_browser:
         threading.Timer(0.5, webbrowser.open, [address]).start()
-    with listening, contextlib.suppress(KeyboardInterrupt):
+    with listening, contextlib.suppress(KeyboardInterrupt, SystemExit):  # the signal that ended it, handed on
         server.run(sockets=[listening])
 
 
