@@ -3,8 +3,8 @@
 Both have one thread and do everything an evaluation does: building, reading, explaining, scoring, writing, examples.
 The cluster is there before, and its process warm, as in a long sweep; what starting it takes is printed beside. The
 digit network is the hardest case there is, since its units take a second each; those of larger networks take minutes,
-and what Ray adds is the same. A second or so is added once a sweep (the actor that counts is a process of its own), whatever its length:
-with few units that is most of what is seen.
+and what Ray adds is the same. A second or so is added once a sweep (the actor that counts is a process of its own),
+whatever its length: with few units that is most of what is seen.
 
 Wall time means something on a quiet machine only; processor time, of Ray's own processes and all, also beside other
 load.
