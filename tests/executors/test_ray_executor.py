@@ -147,6 +147,7 @@ class TestSameAsLocal:
             sweep(tmp_path / "there", ea.ModelSpec("timm:no_such_model"))
         assert str(there.value) == str(here.value)
 
+    @pytest.mark.slow
     def test_what_is_finished_is_not_done_again(
         self, tmp_path: Path, local: ea.Run, capsys: pytest.CaptureFixture[str]
     ) -> None:

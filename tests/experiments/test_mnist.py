@@ -74,6 +74,7 @@ def test_the_same_question_changes_nothing(run: ea.Run) -> None:
     assert again.scores().equals(run.scores())
 
 
+@pytest.mark.slow
 def test_training_is_seeded(run: ea.Run, tmp_path: Path) -> None:
     again = run_experiment(None, tmp_path, protocol=QUICK, progress=False)
     for name in ("correlated", "uncorrelated"):

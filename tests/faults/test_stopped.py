@@ -53,7 +53,9 @@ def wait_for_a_batch(folder: Path) -> None:
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_command_that_is_asked_to_stop_ends_its_batch_and_says_how_to_go_on(
     data_file: Path, number: int, code: int
 ) -> None:
