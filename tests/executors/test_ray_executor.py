@@ -36,14 +36,23 @@ UNIT = 8
 
 
 class Halves(Patches):
-    """40 patches of two classes; a process that reads them leaves its number in a folder, and takes its time."""
+    """40 patches of two classes; a process that reads them leaves its number in a folder, and takes its time.
+
+    From the third unit on none is read while there is a file ``closed``.
+    """
 
     name = "halves"
     class_names = ("left", "right")
 
-    def __init__(self, pids: Path | None = None, pause: float = 0.0, deadly: int | None = None) -> None:
+    def __init__(
+        self,
+        pids: Path | None = None,
+        pause: float = 0.0,
+        deadly: int | None = None,
+        closed: Path | None = None,
+    ) -> None:
         super().__init__(40, bare=[3], empty=[5], broken=[9])
-        self._pids, self._pause, self._deadly = pids, pause, deadly
+        self._pids, self._pause, self._deadly, self._closed = pids, pause, deadly, closed
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -54,6 +63,8 @@ class Halves(Patches):
             (self._pids / str(os.getpid())).touch()
         if index == self._deadly:
             os.kill(os.getpid(), signal.SIGKILL)
+        while self._closed is not None and index >= 2 * UNIT and self._closed.exists():
+            time.sleep(0.01)
         time.sleep(self._pause)
         sample = super().__getitem__(index)
         return ea.Sample(sample.id, sample.image, index % 2, sample.annotations, sample.attributes)
@@ -101,6 +112,17 @@ def when(there: Callable[[], bool], do: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=wait)
     thread.start()
     return thread
+
+
+def quiet(pids: Path) -> bool:
+    """Whether those that read stop reading, for a second, within half a minute."""
+    for _ in range(30):
+        for file in pids.iterdir():
+            file.unlink()
+        time.sleep(1)
+        if not list(pids.iterdir()):
+            return True
+    return False
 
 
 @pytest.fixture(scope="module")
@@ -234,19 +256,22 @@ class TestDeaths:
         assert len(parts(resumed)) == 5
 
     def test_ctrl_c_cancels_and_the_same_call_resumes(self, tmp_path: Path, local: ea.Run) -> None:
-        run, pids = tmp_path / "run", tmp_path / "pids"
+        run, pids, closed = tmp_path / "run", tmp_path / "pids", tmp_path / "closed"
         pids.mkdir()
-        thread = when(lambda: bool(list(run.glob("scores/*/unit-*.parquet"))), interrupt_main)
+        closed.touch()  # so that it cannot end before it is interrupted, however slow this machine is
+
+        def interrupt() -> None:
+            interrupt_main()
+            time.sleep(1)
+            closed.unlink()
+
+        thread = when(lambda: bool(list(run.glob("scores/*/unit-*.parquet"))), interrupt)
         with pytest.raises(KeyboardInterrupt):
-            sweep(run, dataset=Halves(pids, pause=0.05))
+            sweep(run, dataset=Halves(pids, pause=0.05, closed=closed))
         thread.join()
-        for file in pids.iterdir():
-            file.unlink()
+        assert quiet(pids)
         before = parts(ea.open_run(run))
         assert len(before) < 10
-        time.sleep(0.3)
-        assert not list(pids.iterdir())  # nobody reads on
-        assert parts(ea.open_run(run)) == before
         assert parts(sweep(run)) == parts(local)
 
 
