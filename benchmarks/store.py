@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from explanation_alignment.metrics.registry import DEFAULT_METRICS
 from explanation_alignment.runs.identity import NUMERICS_VERSION
-from explanation_alignment.runs.rows import ScoredUnit, score_rows
+from explanation_alignment.runs.rows import Decisions, ScoredUnit, score_rows
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.runs.writer import RunWriter
 
@@ -77,7 +77,7 @@ def unit_of(images: Images, places: NDArray[np.int64], model: int, unit: int) ->
         [iou, overlap / np.maximum(area, 1), overlap / salient, rng.random((2, n)) < np.sqrt(inside)], axis=1
     )
     center = np.minimum(salient, area) / np.maximum(salient, area) * rng.beta(6, 2, (2, n))
-    return ScoredUnit(
+    decisions = Decisions(
         ids=[images.ids[place] for place in places],
         messages=["OSError: broken data stream" if s == STATUSES.index("error") else None for s in status],
         label=np.where(status == STATUSES.index("error"), -1, label),
@@ -85,6 +85,11 @@ def unit_of(images: Images, places: NDArray[np.int64], model: int, unit: int) ->
         correct=prediction == label,
         label_rank=np.where(prediction == label, 1, 1 + rng.geometric(0.3, n)),
         confidence=np.clip(rng.beta(4, 1.5, n), 1e-3, 1).astype(np.float32),
+        exchange_flip=np.full((1, n), np.nan),
+        elsewhere_flip=np.full((1, n), np.nan),
+    )
+    return ScoredUnit(
+        decisions,
         annotation_status=status[None],
         flat=flat,
         scores=scores[:, None].astype(np.float32),
@@ -92,8 +97,6 @@ def unit_of(images: Images, places: NDArray[np.int64], model: int, unit: int) ->
         salient_area=salient[:, None],
         map_size=(SIDE, SIDE),
         center_iou=center[:, None].astype(np.float32),
-        exchange_flip=np.full((1, n), np.nan),
-        elsewhere_flip=np.full((1, n), np.nan),
     )
 
 

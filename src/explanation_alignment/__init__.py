@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from explanation_alignment.errors import ExplanationAlignmentError as ExplanationAlignmentError
     from explanation_alignment.evaluation import evaluate as evaluate
     from explanation_alignment.explorer.serving import explore as explore
-    from explanation_alignment.external_maps import score as score
     from explanation_alignment.geometry import Geometry as Geometry
     from explanation_alignment.reporting.build import report as report
     from explanation_alignment.runs.exporting import export as export
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from explanation_alignment.sample import Heatmap as Heatmap
     from explanation_alignment.sample import Mask as Mask
     from explanation_alignment.sample import Sample as Sample
+    from explanation_alignment.scoring.external_maps import score as score
     from explanation_alignment.statistics.assertions import check as check
     from explanation_alignment.statistics.comparing.comparison import compare as compare
     from explanation_alignment.statistics.comparing.equal_accuracy import equally_accurate as equally_accurate
@@ -93,7 +93,7 @@ _HOMES = {
     "right_reason": "statistics.right_reasons",
     "sample_size": "statistics.planning",
     "sanity": "saliency.randomisation",
-    "score": "external_maps",
+    "score": "scoring.external_maps",
     "verify": "runs.verification",
 }
 

@@ -75,7 +75,7 @@ def score(
     from explanation_alignment.cli.display.tables import aside
     from explanation_alignment.cli.memory import keep_freed_memory
     from explanation_alignment.datasets import load_dataset
-    from explanation_alignment.external_maps import score as score_maps
+    from explanation_alignment.scoring.external_maps import score as score_maps
 
     keep_freed_memory()
     run = score_maps(

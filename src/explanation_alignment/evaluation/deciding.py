@@ -12,7 +12,7 @@ from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.errors import ModelError, UsageError
 from explanation_alignment.evaluation.reading import Reading
 from explanation_alignment.interventions import elsewhere, exchanged, partners
-from explanation_alignment.metrics.scoring import score_maps
+from explanation_alignment.metrics.scoring import MapScores, score_maps
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.saliency.base import MethodRequest
 from explanation_alignment.saliency.explainer import Explainer
@@ -25,7 +25,7 @@ _OK = STATUSES.index("ok")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What a batch came to, for M methods, R regions, K metrics and B samples; no map is kept."""
+    """What a batch came to, for M methods, R regions and B samples; no map is kept."""
 
     ids: Sequence[str]
     labels: torch.Tensor  # (B,) int64, -1 for none
@@ -34,10 +34,7 @@ class Scored:
     size: tuple[int, int]
     decisions: torch.Tensor  # (2, B) int64: prediction, rank of the label
     confidence: torch.Tensor  # (B,) float32
-    scores: torch.Tensor  # (M, R, K, B) float32, NaN where undefined
-    areas: torch.Tensor  # (M, R, 2, B) int32: annotation, salient
-    flat: torch.Tensor  # (M, B) bool
-    center_iou: torch.Tensor  # (M, R, B) float32, NaN where undefined
+    scores: Sequence[MapScores]  # M
     flips: torch.Tensor  # (2, R, B) float32: by the region's exchange, by one elsewhere; NaN where not tried
 
 
@@ -140,7 +137,6 @@ class Decider:
         ]
         own = result.logits.gather(1, batch.labels.clamp(min=0).to(device)[:, None])
         rank = (result.logits > own).sum(dim=1) + 1
-        shape = annotations.shape[:2]
         return Scored(
             ids=batch.ids,
             labels=batch.labels,
@@ -149,11 +145,6 @@ class Decider:
             size=(batch.images.shape[2], batch.images.shape[3]),
             decisions=torch.stack([result.prediction, rank]),
             confidence=self.classifier.probabilities(result.logits).amax(dim=1),
-            scores=torch.stack([torch.stack([m.values[name] for name in self.metrics], dim=1) for m in per_method]),
-            areas=torch.stack(
-                [torch.stack([m.annotation_area, m.salient_area.expand(shape)], dim=1) for m in per_method]
-            ),
-            flat=torch.stack([m.flat for m in per_method]),
-            center_iou=torch.stack([m.center_iou for m in per_method]),
+            scores=per_method,
             flips=self._flips(batch, result.prediction, partner),
         )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-
-import polars as pl
 
 from explanation_alignment.batches import Batch, reads_whole_batches
 from explanation_alignment.classifiers.classifier import Classifier
@@ -36,7 +33,8 @@ from explanation_alignment.evaluation.reading import Reading
 from explanation_alignment.interventions import partners
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
 from explanation_alignment.progress import Bars, tell
-from explanation_alignment.runs.examples import choose_examples, examples_each, trim_examples, write_examples
+from explanation_alignment.runs.ending import end_evaluation, examples_wanted
+from explanation_alignment.runs.examples import Example
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.saved_maps import MapFiles, MapKind, map_kind
 from explanation_alignment.runs.sharing import end_once
@@ -167,7 +165,7 @@ def evaluate(
         with first if wanted == requests else other as explainer:  # the first one knows its layers
             decider = Decider(classifier, reading, explainer, wanted, names, target, seed, labels, accepted)
             store = MapStore(decider)
-            keepers = [store.add] if worth_keeping(decider, len(order), _examples_wanted(writer)) else []
+            keepers = [store.add] if worth_keeping(decider, len(order), examples_wanted(writer)) else []
             maps = None
             if kind is not None:
                 maps = _map_keeper(decider, writer, evaluation, kind, len(order), progress)
@@ -176,7 +174,8 @@ def evaluate(
             with nullcontext() if maps is None else maps:
                 worked = units.work(decider, evaluation, order, shard, max_errors, progress, maps, wait)
             if worked.complete:
-                end = partial(_finish, worked.decider, writer, evaluation, store)
+                shown = partial(_pictures, worked.decider, store)
+                end = partial(end_evaluation, writer, evaluation, dataset, names[0], shown)
                 end_once(evaluation, end, again=worked.fresh, wait=wait)
     return open_run(out)
 
@@ -227,24 +226,7 @@ def _all(keepers: Sequence[Callable[[Batch, PassResult], None]]) -> Callable[[Ba
     return keep if keepers else None
 
 
-def _examples_wanted(writer: RunWriter) -> int:
-    """How many examples each evaluation of a run may keep."""
-    with writer.updating() as info:
-        return examples_each(len(info["evaluations"]))
-
-
-def _finish(decider: Decider, writer: RunWriter, evaluation: EvaluationWriter, store: MapStore) -> None:
-    """Count the rows, keep examples, record the end."""
-    rows = pl.read_parquet(evaluation.files)
-    counts = collections.Counter(rows["status"].cast(pl.String).to_list())
-    folder = writer.path / "examples" / evaluation.slug
-    if not (folder / "decisions.parquet").is_file() and evaluation.record["finished"] is None:
-        dataset = decider.reading.dataset
-        region = [*dataset.evidence, *dataset.regions][0]
-        chosen = choose_examples(rows, decider.metrics[0], region, _examples_wanted(writer))
-        place_of = {name: place for place, name in enumerate(decider.reading.ids)}
-        if chosen:  # none where no sample could be read
-            write_examples(folder, pictures(decider, [place_of[name] for name in chosen], store), rows)
-    with writer.updating() as info:
-        trim_examples(writer.path / "examples", list(info["evaluations"]))
-    evaluation.finish(counts)  # last: whoever is killed before it does all of this again
+def _pictures(decider: Decider, store: MapStore, names: Sequence[str]) -> Iterable[Example]:
+    """Of the decisions on these samples."""
+    place_of = {name: place for place, name in enumerate(decider.reading.ids)}
+    return pictures(decider, [place_of[name] for name in names], store)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, STATUSES, scores_schema
 
-__all__ = ["ScoredUnit", "score_rows"]
+__all__ = ["Decisions", "ScoredUnit", "score_rows"]
 
 _OK, _NO_ANNOTATION, _FLAT, _ERROR = (STATUSES.index(word) for word in ("ok", "no_annotation", "flat_map", "error"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ScoredUnit:
-    """What a unit of N samples came to, for M methods, R regions and K metrics.
+class Decisions:
+    """What is known of N decisions, whatever the maps, for R regions.
 
     Args:
         ids: N sample ids.
@@ -29,13 +29,6 @@ class ScoredUnit:
         correct: (N,) bool, whether the prediction is right; not looked at where there is no label.
         label_rank: (N,) int, 1 is the top.
         confidence: (N,) float, the largest softmax value.
-        annotation_status: (R, N) int, places in ``STATUSES``.
-        flat: (M, N) bool, whether the map says nothing.
-        scores: (M, R, K, N) float; NaN where undefined.
-        annotation_area: (M, R, N) int, pixels.
-        salient_area: (M, R, N) int, pixels.
-        map_size: (height, width) of the scored maps.
-        center_iou: (M, R, N) float, the IoU of a Gaussian at the centre with as many salient pixels; NaN where unknown.
         exchange_flip: (R, N) float, 1 where exchanging the region's content changed the prediction, else 0; NaN where
             it was not tried.
         elsewhere_flip: (R, N) float, the same for as many pixels elsewhere.
@@ -48,6 +41,26 @@ class ScoredUnit:
     correct: NDArray[np.bool_]
     label_rank: NDArray[np.integer]
     confidence: NDArray[np.floating]
+    exchange_flip: NDArray[np.floating]
+    elsewhere_flip: NDArray[np.floating]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoredUnit:
+    """What a unit of N decisions came to, for M methods, R regions and K metrics.
+
+    Args:
+        decisions: what is known of them.
+        annotation_status: (R, N) int, places in ``STATUSES``.
+        flat: (M, N) bool, whether the map says nothing.
+        scores: (M, R, K, N) float; NaN where undefined.
+        annotation_area: (M, R, N) int, pixels.
+        salient_area: (M, R, N) int, pixels.
+        map_size: (height, width) of the scored maps.
+        center_iou: (M, R, N) float, the IoU of a Gaussian at the centre with as many salient pixels; NaN where unknown.
+    """
+
+    decisions: Decisions
     annotation_status: NDArray[np.integer]
     flat: NDArray[np.bool_]
     scores: NDArray[np.floating]
@@ -55,8 +68,6 @@ class ScoredUnit:
     salient_area: NDArray[np.integer]
     map_size: tuple[int, int]
     center_iou: NDArray[np.floating]
-    exchange_flip: NDArray[np.floating]
-    elsewhere_flip: NDArray[np.floating]
 
 
 def score_rows(
@@ -81,10 +92,11 @@ def score_rows(
     Returns:
         N * M * R rows with the columns of ``schema.scores_schema``.
     """
-    shape = (len(methods), len(regions), len(unit.ids))
-    each, total = len(methods) * len(regions), len(methods) * len(regions) * len(unit.ids)
-    failed = np.array([message is not None for message in unit.messages])
-    unlabelled = unit.label < 0
+    known = unit.decisions
+    shape = (len(methods), len(regions), len(known.ids))
+    each, total = len(methods) * len(regions), len(methods) * len(regions) * len(known.ids)
+    failed = np.array([message is not None for message in known.messages])
+    unlabelled = known.label < 0
     given = unit.annotation_status
 
     def by_row(values: NDArray[Any]) -> NDArray[Any]:
@@ -113,18 +125,18 @@ def score_rows(
         "model": word(key["model"]),
         "seed": pa.array(np.full(total, key["seed"]), pa.int64()),
         "dataset": word(key["dataset"]),
-        "sample_id": text_by_sample(unit.ids),
+        "sample_id": text_by_sample(known.ids),
         "target": word(key["target"]),
         "method": words(method_place, [method for method, _ in methods]),
         "binarization": words(method_place, [binarization for _, binarization in methods]),
         "region": words(region_place, regions),
-        "label": by_sample(unit.label, pa.int32(), unlabelled),
-        "prediction": by_sample(unit.prediction, pa.int32(), failed),
-        "confidence": by_sample(unit.confidence, pa.float32(), failed),
-        "label_rank": by_sample(unit.label_rank, pa.int32(), failed | unlabelled),
-        "correct": by_sample(unit.correct, pa.bool_(), failed | unlabelled),
+        "label": by_sample(known.label, pa.int32(), unlabelled),
+        "prediction": by_sample(known.prediction, pa.int32(), failed),
+        "confidence": by_sample(known.confidence, pa.float32(), failed),
+        "label_rank": by_sample(known.label_rank, pa.int32(), failed | unlabelled),
+        "correct": by_sample(known.correct, pa.bool_(), failed | unlabelled),
         "status": words(status, STATUSES),
-        "message": text_by_sample(unit.messages),
+        "message": text_by_sample(known.messages),
     }
     for place, metric in enumerate(metrics):
         values = by_row(unit.scores[:, :, place])
@@ -136,9 +148,9 @@ def score_rows(
     columns["map_width"] = pa.array(np.full(total, unit.map_size[1]), pa.int32())
     center = by_row(unit.center_iou)
     columns["center_iou"] = pa.array(center, pa.float32(), mask=undefined | np.isnan(center))
-    for name, flips in (("exchange_flip", unit.exchange_flip), ("elsewhere_flip", unit.elsewhere_flip)):
+    for name, flips in (("exchange_flip", known.exchange_flip), ("elsewhere_flip", known.elsewhere_flip)):
         tried = by_row(flips)
         columns[name] = pa.array(tried == 1, pa.bool_(), mask=np.isnan(tried))
-    sample_of_row = pa.array(np.repeat(np.arange(len(unit.ids)), each))
+    sample_of_row = pa.array(np.repeat(np.arange(len(known.ids)), each))
     columns |= {ATTRIBUTE_PREFIX + name: values.take(sample_of_row) for name, values in attributes.items()}
     return pa.table(columns, schema=scores_schema(metrics, {name: values.type for name, values in attributes.items()}))

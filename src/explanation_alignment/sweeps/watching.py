@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import time
+from abc import abstractmethod
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, Self
@@ -55,6 +56,33 @@ class _Screen(AbstractContextManager[Any]):
         if self._enabled:
             self._console.print(Text(text, "dim"), soft_wrap=True)
 
+    def end(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
+        """A classifier is over, all tasks of it.
+
+        Args:
+            name: its own.
+            outcome: what came of it; left out: how many images it was scored on.
+            failed: whether it could not be evaluated.
+        """
+        scored = self._scored_of(name)
+        self._done, self._failed = self._done + (not failed), self._failed + failed
+        self._move_on()
+        self._line(name, f"{'failed: ' if failed else ''}{outcome or scored}", shown=failed)
+
+    def skip(self, name: str) -> None:
+        """A classifier was evaluated before."""
+        self._done += 1
+        self._move_on()
+        self._line(name, "is there already", shown=False)
+
+    @abstractmethod
+    def _scored_of(self, name: str) -> str:
+        """How many images a classifier that is over was scored on; they are under way no longer."""
+
+    @abstractmethod
+    def _move_on(self) -> None:
+        """Show that a classifier is over."""
+
     def _line(self, name: str, outcome: str, *, shown: bool) -> None:
         """A line for a classifier that is over; on a terminal only where it is worth one."""
         if self._enabled and (shown or not self._drawn):
@@ -105,21 +133,12 @@ class SweepWatch(_Screen):
         self._bars.update(task_id, note="")
         self._tell()
 
-    def end(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
-        """The classifier is over.
-
-        Args:
-            name: its own.
-            outcome: what came of it; left out: how many images it was scored on.
-            failed: whether it could not be evaluated.
-        """
+    def _scored_of(self, name: str) -> str:
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
         self._worked += seconds
         self._began = None
-        self._done, self._failed = self._done + (not failed), self._failed + failed
         rate = f", {self._own / seconds:.3g}/s" if self._own and seconds else ""
-        outcome = outcome or f"{self._own} images in {seconds:.0f} s{rate}"
-        self._finish(name, f"{'failed: ' if failed else ''}{outcome}", shown=failed)
+        return f"{self._own} images in {seconds:.0f} s{rate}"
 
     def put_off(self, name: str) -> None:
         """Other processes are at all that is left of the classifier; it comes once more after the others."""
@@ -130,18 +149,12 @@ class SweepWatch(_Screen):
             self._current = None
         self.note(f"{name}: other processes are at it; looked at again at the end")
 
-    def skip(self, name: str) -> None:
-        """A classifier was evaluated before."""
-        self._done += 1
-        self._finish(name, "is there already", shown=False)
-
-    def _finish(self, name: str, outcome: str, *, shown: bool) -> None:
+    def _move_on(self) -> None:
         if self._current is not None:
             self._bars.remove_task(self._current)
             self._current = None
         self._bars.advance(self._all, 1)
         self._tell()
-        self._line(name, outcome, shown=shown)
 
     def _tell(self) -> None:
         seconds = self._worked + (0 if self._began is None else time.monotonic() - self._began)
@@ -179,25 +192,11 @@ class TogetherWatch(_Screen):
         self._scored += max(0, int(advance))
         self._tell()
 
-    def end(self, name: str, outcome: str = "", *, failed: bool = False) -> None:
-        """A classifier is over, all tasks of it.
+    def _scored_of(self, name: str) -> str:
+        return f"{self._own.pop(name, 0)} images"
 
-        Args:
-            name: its own.
-            outcome: what came of it; left out: how many images it was scored on.
-            failed: whether it could not be evaluated.
-        """
-        scored = self._own.pop(name, 0)
-        self._done, self._failed = self._done + (not failed), self._failed + failed
-        outcome = outcome or f"{scored} images"
+    def _move_on(self) -> None:
         self._tell()
-        self._line(name, f"{'failed: ' if failed else ''}{outcome}", shown=failed)
-
-    def skip(self, name: str) -> None:
-        """A classifier was evaluated before."""
-        self._done += 1
-        self._tell()
-        self._line(name, "is there already", shown=False)
 
     def _tell(self) -> None:
         under_way = sum(min(max(count, 0), self._images) for count in self._own.values())
