@@ -54,13 +54,14 @@ def signals_taken() -> Iterator[None]:
 
 @contextmanager
 def gently() -> Iterator[None]:
-    """Within, a first signal waits until :func:`check`, or the end of the block."""
+    """Within, a first signal waits until :func:`check`, or the end of the outermost such block."""
     _STATE.gentle += 1
     try:
         yield
     finally:
         _STATE.gentle -= 1
-    check()
+    if not _STATE.gentle:
+        check()
 
 
 def check() -> None:

@@ -139,8 +139,8 @@ class Decider:
         rank = (result.logits > own).sum(dim=1) + 1
         return Scored(
             ids=batch.ids,
-            labels=batch.labels,
-            given=batch.annotation_status,
+            labels=batch.labels.clone(),  # of a process that decodes ahead: an open file each, kept for the unit
+            given=batch.annotation_status.clone(),
             errors=batch.errors,
             size=(batch.images.shape[2], batch.images.shape[3]),
             decisions=torch.stack([result.prediction, rank]),

@@ -67,7 +67,7 @@ class MapKeeper(AbstractContextManager["MapKeeper"]):
             self._open = UnitMaps(self.files, unit, self.kind)
         self._open.add(ids, {name: self._held.pop(name) for name in ids})
 
-    def finish(self, unit: int) -> None:
+    def finish(self) -> None:
         """The unit is whole.
 
         Raises:
@@ -76,7 +76,6 @@ class MapKeeper(AbstractContextManager["MapKeeper"]):
         if self._open is not None:
             self._open.commit()
         self._open = None
-        self.files.tidy(unit)
 
     def __exit__(self, *_: object) -> None:
         """Nothing more comes; a unit that is not whole is left out."""

@@ -6,15 +6,17 @@ import gc
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
-from explanation_alignment import stopping
 from explanation_alignment.batches import lost_worker
 from explanation_alignment.errors import ModelError, RunWarning, first_line
 from explanation_alignment.evaluation.deciding import Decider, Scored
 
-__all__ = ["is_out_of_memory", "scored_in_memory"]
+__all__ = ["in_memory", "is_out_of_memory", "scored_in_memory"]
+
+T = TypeVar("T")
 
 #: How allocators put it that raise no error of their own kind.
 _WORDS = ("can't allocate memory", "out of memory", "cudnn_status_alloc_failed", "cublas_status_alloc_failed")
@@ -33,43 +35,61 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 
 def scored_in_memory(
-    decider: Decider, places: Sequence[int], done: Callable[[Scored], None], anew: Callable[[int], None]
+    decider: Decider, places: Sequence[int], done: Callable[[Scored], None], anew: Callable[[], None]
 ) -> tuple[list[Scored], Decider]:
-    """The scored batches of a unit, all of one size: half as large, and from the start, whenever memory runs out.
-
-    Where a process that decodes ahead dies, this one decodes from then on; rows do not depend on it.
+    """The scored batches of a unit, all of one size.
 
     Args:
         decider: explains and scores.
         places: of the unit's samples.
-        done: called with every batch.
-        anew: called with the number of samples that were done, where they begin anew.
+        done: called with every batch; may raise KeyboardInterrupt, where a command was asked to stop.
+        anew: called where they begin anew.
 
     Returns:
         The batches, and the decider that managed: what comes next need not fail first.
 
     Raises:
         ModelError: one image alone does not fit.
-        KeyboardInterrupt: a command was asked to stop; the batch it was at is done, the unit is given up.
+    """
+
+    def attempt(decider: Decider) -> list[Scored]:
+        scored = []
+        for part in decider.scored(places):
+            scored.append(part)
+            done(part)
+        return scored
+
+    return in_memory(attempt, decider, len(places), anew)
+
+
+def in_memory(
+    attempt: Callable[[Decider], T], decider: Decider, images: int, anew: Callable[[], None] = lambda: None
+) -> tuple[T, Decider]:
+    """What an attempt gives: made again, from the start, in batches of half the size whenever memory runs out.
+
+    Where a process that decodes ahead dies, this one decodes from then on; nothing depends on it.
+
+    Args:
+        attempt: what is to be done.
+        decider: explains and scores.
+        images: how many there are.
+        anew: called before every further attempt.
+
+    Returns:
+        What came of it, and the decider that managed.
+
+    Raises:
+        ModelError: one image alone does not fit.
     """
     while True:
-        scored: list[Scored] = []
         try:
-            with stopping.gently():
-                for part in decider.scored(places):
-                    scored.append(part)
-                    done(part)
-                    if sum(len(one.ids) for one in scored) < len(places):  # else the unit is done, and written
-                        stopping.check()
-                return scored, decider
+            return attempt(decider), decider
         except Exception as error:
             lost, reason = lost_worker(error), first_line(error)
             if not lost and not is_out_of_memory(error):
                 raise
-        # here, since the error above holds on to what filled the memory
-        anew(sum(len(part.ids) for part in scored))
-        del scored
-        decider = _alone(decider, reason) if lost else _smaller(decider, len(places), reason)
+        anew()  # here, since the error above holds on to what filled the memory
+        decider = _alone(decider, reason) if lost else _smaller(decider, images, reason)
 
 
 def _alone(decider: Decider, reason: str) -> Decider:

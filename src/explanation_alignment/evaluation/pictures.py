@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from explanation_alignment.batches import Batch
 from explanation_alignment.binarization import Binarization, binarize
 from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.memory import in_memory
 from explanation_alignment.runs.examples import Example
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.saliency.single_pass import PassResult
@@ -92,10 +93,15 @@ def _scaled(maps: torch.Tensor) -> torch.Tensor:
 
 def pictures(decider: Decider, places: Sequence[int], store: MapStore) -> Iterator[Example]:
     """The pictures of the decisions at these places; those whose maps the store lacks are explained again."""
-    reading = decider.reading
+    lacking = [place for place in places if decider.reading.ids[place] not in store]
+
+    def explain(decider: Decider) -> None:
+        for batch in decider.reading.batches(lacking, decider.classifier):
+            store.add(batch, decider.explain(batch))
+
+    _, decider = in_memory(explain, decider, len(lacking))
+    reading = replace(decider.reading, workers=0)  # they are few, and no process can die over them
     regions = reading.dataset.regions
-    for batch in reading.batches([place for place in places if reading.ids[place] not in store], decider.classifier):
-        store.add(batch, decider.explain(batch))
     keys = [(request.canonical, request.binarization) for request in decider.requests]
     for batch in reading.batches(places, decider.classifier):
         annotated = (batch.annotation_status == _OK).numpy()

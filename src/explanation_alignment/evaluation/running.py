@@ -177,6 +177,8 @@ def evaluate(
                 shown = partial(_pictures, worked.decider, store)
                 end = partial(end_evaluation, writer, evaluation, dataset, names[0], shown)
                 end_once(evaluation, end, again=worked.fresh, wait=wait)
+                if maps is not None:
+                    _tidy(maps.files, evaluation)
     return open_run(out)
 
 
@@ -214,6 +216,16 @@ def _map_keeper(
     with writer.updating() as info:
         info["evaluations"][evaluation.slug]["details"]["saved_maps"] = kind
     return maps
+
+
+def _tidy(files: MapFiles, evaluation: EvaluationWriter) -> None:
+    """Take away maps that killed processes left half written, once all are there; what nobody is at cannot grow."""
+    for unit, left in files.half_written().items():
+        lease = evaluation.claim(unit, {}, anyway=True)
+        if lease is not None:
+            with lease:
+                for file in left:
+                    file.unlink(missing_ok=True)
 
 
 def _all(keepers: Sequence[Callable[[Batch, PassResult], None]]) -> Callable[[Batch, PassResult], None] | None:

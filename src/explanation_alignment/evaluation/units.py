@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from explanation_alignment.errors import RunError, UsageError
+from explanation_alignment.errors import UsageError
 from explanation_alignment.evaluation.deciding import Decider, Scored
 from explanation_alignment.evaluation.keeping import MapKeeper
 from explanation_alignment.evaluation.memory import scored_in_memory
 from explanation_alignment.evaluation.tabulating import tabulate
-from explanation_alignment.progress import Bars, progress_bars, tell
-from explanation_alignment.runs.environment import peak_memory
-from explanation_alignment.runs.sharing import put_in_order, share
+from explanation_alignment.progress import Bars
+from explanation_alignment.runs.working import UnitRows, UnitWatch, Unread, work_on
 from explanation_alignment.runs.writer import EvaluationWriter
 
 __all__ = ["UNIT_SIZE", "Worked", "cut", "in_shard", "work"]
@@ -68,61 +65,46 @@ def work(
     """
     units = cut(order, evaluation.record["details"]["unit_size"])
     rows_each = len(decider.requests) * len(decider.reading.dataset.regions)
-    owed = {number: len(places) * rows_each for number, places in units.items()}
+    dataset = decider.reading.dataset.name
 
     def without_maps() -> list[int]:
         return [] if maps is None else maps.missing(units)
 
-    missing = sorted({*put_in_order(evaluation, owed), *without_maps()})
-    limit = max_errors * len(order) if max_errors < 1 else max_errors
-    shown = progress_bars(enabled=progress and bool(missing)) if isinstance(progress, bool) else nullcontext(progress)
-    fresh = False
-    with shown as bars:
-        dataset = decider.reading.dataset.name
-        name = f"{decider.classifier.name} on {dataset}"
-        bar = bars.add_task(name, total=len(order), completed=len(order) - sum(len(units[u]) for u in missing), note="")
+    def compute(number: int, watch: UnitWatch) -> UnitRows:
+        nonlocal decider
 
-        def keep(number: int, part: Scored) -> None:
+        def done(part: Scored) -> None:
             if maps is not None:
                 maps.write(number, part.ids)
-            bars.advance(bar, len(part.ids))
+            watch.advance(len(part.ids))
 
-        def anew(images: int) -> None:
+        def anew() -> None:
             if maps is not None:
                 maps.give_up()
-            bars.advance(bar, -images)
+            watch.anew()
 
-        def compute(number: int) -> None:
-            nonlocal decider, fresh
-            began = time.monotonic()
-            scored, decider = scored_in_memory(decider, units[number], partial(keep, number), anew)
-            errors = [f"{part.ids[place]}: {words}" for part in scored for place, words in part.errors.items()]
-            told = {
-                "seconds": round(time.monotonic() - began, 3),
-                "batch_size": decider.reading.batch_size,
-                "chunk": decider.explainer.chunk,
-                "unread": len(errors),
-                **peak_memory(),
-            }
-            unwritten = number in evaluation.missing(owed)
-            unread = evaluation.unread() + len(errors) * unwritten
-            stop = unread > limit and bool(errors)
-            if not (stop and len(errors) == len(units[number])):  # nothing but failures is nothing to keep
-                if maps is not None:
-                    maps.finish(number)  # before the rows, so that where these are the maps are, too
-                if unwritten:
-                    evaluation.write(number, tabulate(decider, units[number], scored), told)
-                    fresh = True
-            if stop:
-                raise RunError(
-                    f"{unread} samples of {dataset} could not be read (limit {max_errors:g}), "
-                    f"first: {errors[0]}; what is scored is kept, raise --max-errors to go on"
-                )
+        scored, decider = scored_in_memory(decider, units[number], done, anew)
+        return UnitRows(
+            partial(tabulate, decider, units[number], scored),
+            [f"{part.ids[place]}: {words}" for part in scored for place, words in part.errors.items()],
+            {"batch_size": decider.reading.batch_size, "chunk": decider.explainer.chunk},
+            None if maps is None else maps.finish,
+        )
 
-        say = partial(tell, bars) if progress else None
-        own = [unit for unit in units if in_shard(unit, shard)]
-        share(evaluation, owed, own, compute, also=without_maps, wait=wait, say=say)
-    return Worked(not (evaluation.missing(owed) or without_maps()), fresh, decider)
+    fresh = work_on(
+        evaluation,
+        units,
+        rows_each,
+        compute,
+        Unread(max_errors, f"samples of {dataset}"),
+        f"{decider.classifier.name} on {dataset}",
+        own=[unit for unit in units if in_shard(unit, shard)],
+        also=without_maps,
+        progress=progress,
+        wait=wait,
+    )
+    complete = not (evaluation.missing({n: len(places) * rows_each for n, places in units.items()}) or without_maps())
+    return Worked(complete, fresh, decider)
 
 
 def cut(order: Sequence[int], size: int) -> dict[int, Sequence[int]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,8 +46,6 @@ _STAMP: Final = b"explanation_alignment"
 _FORMAT_VERSION: Final = 1
 _PIXELS: Final = {"float16": "<f2", "uint8": "u1", "float32": "<f4"}
 _LEVELS: Final = 255
-#: Seconds after which nobody writes to a file any more that has not grown.
-_STALE: Final = 3600
 _SCHEMA: Final = pa.schema(
     [
         ("sample_id", pa.string()),
@@ -193,12 +190,12 @@ class MapFiles:
         whole = rows == samples * len(self.methods)
         return whole and (stamp["identity"], stamp["unit"]) == (self.identity, unit) and kind in (None, stamp["kind"])
 
-    def tidy(self, unit: int) -> None:
-        """Take away what killed processes left half written of a unit that is whole; what grows is left alone."""
-        for file in self.folder.glob(f".{self.path(unit).name}.*.tmp"):
-            with suppress(OSError):
-                if time.time() - file.stat().st_mtime > _STALE:
-                    file.unlink()
+    def half_written(self) -> dict[int, list[Path]]:
+        """Unit -> files of it that are being written, or that killed processes left."""
+        found: dict[int, list[Path]] = {}
+        for file in sorted(self.folder.glob(".unit-*.parquet.*.tmp")):
+            found.setdefault(int(file.name.split(".")[1].removeprefix("unit-")), []).append(file)
+        return found
 
 
 class UnitMaps:

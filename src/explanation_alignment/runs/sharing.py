@@ -77,7 +77,8 @@ def share(
             return
         worked = False
         for unit in todo:
-            lease = evaluation.claim(unit, owed, anyway=unit in lacking)
+            anyway = unit in lacking and unit in also()  # asked anew: others may have seen to it meanwhile
+            lease = evaluation.claim(unit, owed, anyway=anyway)
             if lease is not None:
                 worked = True
                 with lease:

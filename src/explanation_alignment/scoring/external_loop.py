@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
@@ -16,24 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from explanation_alignment import stopping
-from explanation_alignment.batches import lost_worker
 from explanation_alignment.binarization import binarize
-from explanation_alignment.errors import RunError, RunWarning, first_line
 from explanation_alignment.evaluation.tabulating import scored_unit
-from explanation_alignment.evaluation.units import cut
 from explanation_alignment.metrics.scoring import MapScores, score_maps
-from explanation_alignment.progress import progress_bars, tell
-from explanation_alignment.runs.environment import peak_memory
 from explanation_alignment.runs.examples import Example
-from explanation_alignment.runs.rows import Decisions, score_rows
+from explanation_alignment.runs.rows import Decisions, ScoredUnit, score_rows
 from explanation_alignment.runs.schema import STATUSES
-from explanation_alignment.runs.sharing import put_in_order, share
-from explanation_alignment.runs.writer import EvaluationWriter
-from explanation_alignment.scoring.external_reading import ReadSample, SampleReader
+from explanation_alignment.runs.working import UnitRows, UnitWatch
+from explanation_alignment.scoring.external_reading import ReadBatch, ReadSample, SampleReader, collate
 from explanation_alignment.scoring.known_predictions import Predictions
 
-__all__ = ["ExternalMaps", "work"]
+__all__ = ["ExternalMaps"]
 
 _BATCH_SIZE: Final = 64
 _OK: Final = STATUSES.index("ok")
@@ -44,6 +35,7 @@ class ExternalMaps:
     """Maps that were computed elsewhere, of one method: read, scored and tabulated."""
 
     reader: SampleReader
+    units: Mapping[int, Sequence[int]]
     predictions: Predictions | None
     key: Mapping[str, Any]
     method: str
@@ -52,33 +44,44 @@ class ExternalMaps:
     attributes: Mapping[str, pa.Array]
     workers: int
 
-    def read(self, places: Sequence[int]) -> Iterator[list[ReadSample]]:
+    def without_workers(self) -> Self:
+        """The same, reading in this process."""
+        return replace(self, workers=0)
+
+    def read(self, places: Sequence[int]) -> Iterator[ReadBatch]:
         """Batch after batch."""
         batches = [list(places[start : start + _BATCH_SIZE]) for start in range(0, len(places), _BATCH_SIZE)]
         yield from DataLoader(
             self.reader,
             batch_sampler=batches,
             num_workers=self.workers,
-            collate_fn=_as_it_is,
+            collate_fn=collate,
             generator=torch.Generator(),  # its workers' seeds are not taken from the global one
         )
 
-    def table(self, places: Sequence[int], advance: Callable[[list[ReadSample]], None]) -> pa.Table:
-        """The rows of samples at these places."""
-        everything: list[ReadSample] = []
+    def unit(self, number: int, watch: UnitWatch) -> UnitRows:
+        """What a unit comes to."""
+        places = self.units[number]
+        labels: list[int] = []
+        messages: list[str | None] = []
+        status: list[torch.Tensor] = []
         scored: list[list[MapScores]] = []
+        unread: list[str] = []
         for batch in self.read(places):
-            annotations = torch.stack([one.annotations for one in batch], dim=1)
-            strengths = torch.stack([one.strengths for one in batch], dim=1)
-            saliency = torch.stack([one.saliency for one in batch])
-            needed = strengths if strengths.shape[2] else None
-            scored.append([score_maps(saliency, self.binarization, annotations, self.metrics, needed)])
-            none = torch.zeros(0)
-            everything += [replace(one, saliency=none, annotations=none, strengths=none) for one in batch]
-            advance(batch)
-        status = torch.stack([one.status for one in everything], dim=1).numpy()
-        unit = scored_unit(self._decisions(everything), status, scored, self.metrics, self.reader.size)
-        where = pa.array([one.place for one in everything])
+            needed = batch.strengths if batch.strengths.shape[2] else None
+            scored.append([score_maps(batch.saliency, self.binarization, batch.annotations, self.metrics, needed)])
+            labels += batch.labels
+            messages += batch.messages
+            status.append(batch.status.clone())
+            unread += [f"{self.reader.ids[batch.places[at]]}: {batch.messages[at]}" for at in batch.unreadable]
+            watch.advance(len(batch.places))
+        decisions = self._decisions(places, labels, messages)
+        given = torch.cat(status, dim=1).numpy()
+        unit = scored_unit(decisions, given, scored, self.metrics, self.reader.size)
+        return UnitRows(partial(self._table, unit, places), unread)
+
+    def _table(self, unit: ScoredUnit, places: Sequence[int]) -> pa.Table:
+        where = pa.array(places)
         table = score_rows(
             unit,
             key=self.key,
@@ -89,17 +92,17 @@ class ExternalMaps:
         )
         return _without_what_is_unknown(table)
 
-    def _decisions(self, samples: Sequence[ReadSample]) -> Decisions:
+    def _decisions(self, places: Sequence[int], labels: Sequence[int], messages: Sequence[str | None]) -> Decisions:
         """What is known of the decisions on them; 0, -1 and NaN stand for what is not."""
-        ids = [self.reader.ids[one.place] for one in samples]
+        ids = [self.reader.ids[place] for place in places]
         unknown = (-1, float("nan"))
         known = [(self.predictions.known if self.predictions else {}).get(name, unknown) for name in ids]
         prediction = np.array([place for place, _ in known])
-        label = np.array([one.label for one in samples])
+        label = np.array(labels)
         not_tried = np.full((len(self.reader.dataset.regions), len(ids)), np.nan)
         return Decisions(
             ids=ids,
-            messages=[one.message for one in samples],
+            messages=messages,
             label=label,
             prediction=prediction,
             correct=prediction == label,
@@ -132,10 +135,6 @@ class ExternalMaps:
             )
 
 
-def _as_it_is(batch: list[ReadSample]) -> list[ReadSample]:
-    return batch
-
-
 def _without_what_is_unknown(table: pa.Table) -> pa.Table:
     """Null in the place of predictions and confidences that were not given, and of the label's rank."""
     frame = pl.from_arrow(table)
@@ -150,56 +149,3 @@ def _without_what_is_unknown(table: pa.Table) -> pa.Table:
     rank = table.schema.get_field_index("label_rank")
     field = table.schema.field(rank)
     return table.set_column(rank, field, pa.nulls(table.num_rows, field.type))
-
-
-def work(
-    loop: ExternalMaps, evaluation: EvaluationWriter, order: Sequence[int], max_errors: float, progress: bool
-) -> bool:
-    """Write the units that are missing; whether there were any."""
-    units = cut(order, evaluation.record["details"]["unit_size"])
-    regions = len(loop.reader.dataset.regions)
-    owed = {number: len(places) * regions for number, places in units.items()}
-    missing = put_in_order(evaluation, owed)
-    limit = max_errors * len(order) if max_errors < 1 else max_errors
-    fresh = False
-    with progress_bars(enabled=progress and bool(missing)) as bars:
-        done = len(order) - sum(len(units[number]) for number in missing)
-        bar = bars.add_task(f"{loop.key['model']} on {loop.key['dataset']}", total=len(order), completed=done, note="")
-
-        def compute(number: int) -> None:
-            nonlocal fresh, loop
-            began, errors, read = time.monotonic(), list[str](), 0
-
-            def advance(batch: list[ReadSample]) -> None:
-                nonlocal read
-                read += len(batch)
-                errors.extend(f"{loop.reader.ids[one.place]}: {one.message}" for one in batch if one.unreadable)
-                bars.advance(bar, len(batch))
-                stopping.check()
-
-            with stopping.gently():
-                try:
-                    table = loop.table(units[number], advance)
-                except RuntimeError as error:
-                    if not lost_worker(error):
-                        raise
-                    warnings.warn(
-                        f"a process that read ahead died, going on without ({first_line(error)})",
-                        RunWarning,
-                        stacklevel=2,
-                    )
-                    bars.advance(bar, -read)
-                    loop, errors, read = replace(loop, workers=0), [], 0
-                    table = loop.table(units[number], advance)
-            told = {"seconds": round(time.monotonic() - began, 3), "unread": len(errors), **peak_memory()}
-            evaluation.write(number, table, told)
-            fresh = True
-            unread = evaluation.unread()
-            if errors and unread > limit:
-                raise RunError(
-                    f"{unread} samples or maps could not be read (limit {max_errors:g}), first: {errors[0]}; what "
-                    "is scored is kept, raise --max-errors to go on"
-                )
-
-        share(evaluation, owed, list(units), compute, say=partial(tell, bars) if progress else None)
-    return fresh

@@ -15,20 +15,23 @@ import pyarrow as pa
 
 from explanation_alignment.binarization import Binarization
 from explanation_alignment.errors import DatasetError, UnknownNameError, UsageError
+from explanation_alignment.evaluation.units import cut
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
 from explanation_alignment.runs.ending import end_evaluation
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.sharing import end_once
+from explanation_alignment.runs.working import Unread
 from explanation_alignment.runs.writer import RunWriter
 from explanation_alignment.sample import AnnotatedDataset
 from explanation_alignment.sampling import sample_order
-from explanation_alignment.scoring.external_loop import ExternalMaps, work
+from explanation_alignment.scoring.external_loop import ExternalMaps
 from explanation_alignment.scoring.external_reading import Covers, SampleReader
 from explanation_alignment.scoring.kept_maps import rescore
 from explanation_alignment.scoring.known_predictions import Predictions
 from explanation_alignment.scoring.map_sources import MapFolder, MapsInMemory, MapSource, nothing_fits
+from explanation_alignment.scoring.working import score_units
 from explanation_alignment.specs import parse_call
 
 __all__ = ["DEFAULT_GEOMETRY", "Covers", "score"]
@@ -109,6 +112,7 @@ def score(
             binarization=binarization,
             metrics=metrics,
             workers=workers,
+            max_errors=max_errors,
             progress=progress,
         )
     assert not isinstance(maps, Run)
@@ -174,9 +178,12 @@ def score(
     writer.record_model(_model_row(model, seed, question["weights"], geometry))
     attributes = {name: pa.array(values) for name, values in dataset.attributes().items()}
     key = {"model": model, "seed": seed, "dataset": dataset.name, "target": target}
-    loop = ExternalMaps(reader, known, key, method, rule, names, attributes, workers)
+    unread = Unread(max_errors, "samples or maps")
     for evaluation in evaluations:
-        fresh = work(loop, evaluation, order, max_errors, progress)
+        units = cut(order, evaluation.record["details"]["unit_size"])
+        loop = ExternalMaps(reader, units, known, key, method, rule, names, attributes, workers)
+        bar = f"{model} on {dataset.name}"
+        fresh = score_units(loop, evaluation, units, len(dataset.regions), unread, bar, progress)
         end_once(evaluation, partial(end_evaluation, writer, evaluation, dataset, names[0], loop.examples), again=fresh)
     return open_run(out)
 

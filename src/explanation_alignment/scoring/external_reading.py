@@ -18,7 +18,7 @@ from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.sample import AnnotatedDataset, Annotation, Heatmap, Sample
 from explanation_alignment.scoring.map_sources import MapSource
 
-__all__ = ["Covers", "ReadSample", "SampleReader"]
+__all__ = ["Covers", "ReadBatch", "ReadSample", "SampleReader", "collate"]
 
 #: What a map lies over: the whole image, or what the geometry leaves of it, as a network's input does.
 Covers: TypeAlias = Literal["image", "crop"]
@@ -40,6 +40,45 @@ class ReadSample:
     status: torch.Tensor
     message: str | None
     unreadable: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReadBatch:
+    """B samples with their maps; R regions.
+
+    Args:
+        places: in the dataset.
+        labels: negative for none.
+        saliency: (B, H, W) float.
+        annotations: (R, B, H, W) bool.
+        strengths: (R, B, H, W) float; (R, B, 0, 0) where no metric takes them.
+        status: (R, B) int, places in ``STATUSES``.
+        messages: why a sample has no scores; None where it has.
+        unreadable: the places in the batch of those that could not be read.
+    """
+
+    places: Sequence[int]
+    labels: Sequence[int]
+    saliency: torch.Tensor
+    annotations: torch.Tensor
+    strengths: torch.Tensor
+    status: torch.Tensor
+    messages: Sequence[str | None]
+    unreadable: Sequence[int]
+
+
+def collate(samples: Sequence[ReadSample]) -> ReadBatch:
+    """Samples as a batch. Done where they are read: every tensor from another process holds a file open."""
+    return ReadBatch(
+        places=[one.place for one in samples],
+        labels=[one.label for one in samples],
+        saliency=torch.stack([one.saliency for one in samples]),
+        annotations=torch.stack([one.annotations for one in samples], dim=1),
+        strengths=torch.stack([one.strengths for one in samples], dim=1),
+        status=torch.stack([one.status for one in samples], dim=1),
+        messages=[one.message for one in samples],
+        unreadable=[at for at, one in enumerate(samples) if one.unreadable],
+    )
 
 
 class SampleReader(Dataset[ReadSample]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from explanation_alignment import stopping
 from explanation_alignment.batches import Batch, iterate_batches
 from explanation_alignment.binarization import binarize
 from explanation_alignment.classifiers.classifier import Preprocessing
@@ -26,22 +25,30 @@ from explanation_alignment.evaluation.units import cut
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.metrics.registry import get_metric
 from explanation_alignment.metrics.scoring import MapScores, score_maps
-from explanation_alignment.progress import progress_bars, tell
-from explanation_alignment.runs.environment import peak_memory
 from explanation_alignment.runs.examples import Example
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.runs.reader import Run
-from explanation_alignment.runs.rows import Decisions, score_rows
+from explanation_alignment.runs.rows import Decisions, ScoredUnit, score_rows
 from explanation_alignment.runs.saved_maps import MAP_KINDS, MapFiles, read_maps
 from explanation_alignment.runs.schema import STATUSES
-from explanation_alignment.runs.sharing import put_in_order, share
-from explanation_alignment.runs.writer import EvaluationWriter
+from explanation_alignment.runs.working import UnitRows, UnitWatch
 from explanation_alignment.sample import AnnotatedDataset
 from explanation_alignment.sampling import sample_order
 
-__all__ = ["KeptMaps", "KeptMapsLoop", "work"]
+__all__ = ["KeptMaps", "KeptMapsLoop"]
 
 _BATCH_SIZE: Final = 64
+#: What a decision's rows say of it, whatever the map.
+_KNOWN: Final = (
+    "message",
+    "label",
+    "prediction",
+    "correct",
+    "label_rank",
+    "confidence",
+    "exchange_flip",
+    "elsewhere_flip",
+)
 _OK, _ERROR = STATUSES.index("ok"), STATUSES.index("error")
 
 
@@ -157,17 +164,23 @@ class KeptMapsLoop:
             strengths=strengths,
         )
 
-    def table(self, unit: int) -> pa.Table:
-        """The rows of a unit."""
-        places = self.maps.units[unit]
-        decisions = _decisions(self.maps, unit, [self.ids[place] for place in places])
-        stored = read_maps(self.maps.files.path(unit), methods=self._methods)
+    def without_workers(self) -> Self:
+        """The same, reading in this process."""
+        other = copy(self)
+        other._workers = 0
+        return other
+
+    def unit(self, number: int, watch: UnitWatch) -> UnitRows:
+        """What a unit comes to."""
+        places = self.maps.units[number]
+        decisions = _decisions(self.maps, self._rows, number, [self.ids[place] for place in places])
+        stored = read_maps(self.maps.files.path(number), methods=self._methods)
+        unread: list[str] = []
         scored: list[list[MapScores]] = []
         given, messages = [], list(decisions.messages)
         start = 0
         for batch in self.batches(places, strengths=self._strengths):
-            here = slice(start, start + len(batch.ids))
-            saliency = self._saliency(stored, batch, unit)
+            saliency = self._saliency(stored, batch, number)
             scored.append(
                 [
                     score_maps(saliency[method], rule, batch.annotations, self.metrics, batch.strengths)
@@ -175,15 +188,26 @@ class KeptMapsLoop:
                 ]
             )
             for at, message in batch.errors.items():
-                messages[start + at] = messages[start + at] or message
-            given.append(batch.annotation_status)
-            start = here.stop
+                if messages[start + at] is None:
+                    messages[start + at] = message
+                    unread.append(f"{batch.ids[at]}: {message}")
+            given.append(batch.annotation_status.clone())
+            start += len(batch.ids)
+            watch.advance(len(batch.ids))
         status = torch.cat(given, dim=1).numpy()
         status[:, [message is not None for message in messages]] = _ERROR
         size = (self.maps.preprocessing.input_size[1], self.maps.preprocessing.input_size[2])
+        unit = scored_unit(replace(decisions, messages=messages), status, scored, self.metrics, size)
+        return UnitRows(partial(self._table, unit, places), unread)
+
+    @cached_property
+    def _rows(self) -> pl.DataFrame:
+        return _rows(self.maps)
+
+    def _table(self, unit: ScoredUnit, places: Sequence[int]) -> pa.Table:
         where = pa.array(places)
         return score_rows(
-            scored_unit(replace(decisions, messages=messages), status, scored, self.metrics, size),
+            unit,
             key={name: self.maps.question[name] for name in ("model", "seed", "dataset", "target")},
             methods=self.pairs,
             regions=list(self.maps.dataset.regions),
@@ -215,7 +239,8 @@ class KeptMapsLoop:
             for name, method, saliency in read_maps(path, methods=self._methods, sample_ids=names):
                 if saliency is not None:
                     found[name, method] = saliency
-        for batch in self.batches(places, strengths=False):
+        alone = self.without_workers()  # they are few, and no process can die over them
+        for batch in alone.batches(places, strengths=False):
             for at, name in enumerate(batch.ids):
                 yield self._example(batch, at, {method: found[name, method] for method in self._methods})
 
@@ -240,32 +265,35 @@ class KeptMapsLoop:
         )
 
 
-def _decisions(maps: KeptMaps, unit: int, ids: Sequence[str]) -> Decisions:
-    """What a unit's rows say of its decisions.
+def _rows(maps: KeptMaps) -> pl.DataFrame:
+    """What the run's rows say of the decisions: a row a sample and region, of one method and binarization."""
+    run, method = maps.run, maps.run.evaluations[maps.slug]["methods"][0]
+    with run.reading():
+        return (
+            run.scan_scores([maps.slug])
+            .filter(
+                pl.col("method").cast(pl.String) == method["method"],
+                pl.col("binarization").cast(pl.String) == method["binarization"],
+            )
+            .select("sample_id", pl.col("region").cast(pl.String), *_KNOWN)
+            .collect()
+        )
+
+
+def _decisions(maps: KeptMaps, rows: pl.DataFrame, unit: int, ids: Sequence[str]) -> Decisions:
+    """What the run's rows say of a unit's decisions.
 
     Raises:
         RunError: the unit's rows are not there, or are of other samples.
     """
-    run, item = maps.run, maps.run.evaluations[maps.slug]
-    method = item["methods"][0]
-    with run.reading():
-        rows = (
-            run.scan_scores([maps.slug])
-            .with_columns(pl.col("method", "binarization", "region").cast(pl.String))
-            .filter(
-                pl.col("method") == method["method"],
-                pl.col("binarization") == method["binarization"],
-                pl.col("sample_id").is_in(list(ids)),
-            )
-            .collect()
-        )
+    rows = rows.filter(pl.col("sample_id").is_in(list(ids)))
     by_region = {
         region: pl.DataFrame({"sample_id": ids}).join(part, on="sample_id", how="left", maintain_order="left")
         for region in maps.dataset.regions
         if (part := rows.filter(pl.col("region") == region)).height == len(ids)
     }
     if len(by_region) < len(maps.dataset.regions):
-        raise RunError(f"{run.path}: rows of unit {unit} of {maps.slug} are missing; see `ealign verify`")
+        raise RunError(f"{maps.run.path}: rows of unit {unit} of {maps.slug} are missing; see `ealign verify`")
     first = next(iter(by_region.values()))
 
     def flips(name: str) -> NDArray[np.floating]:
@@ -282,31 +310,3 @@ def _decisions(maps: KeptMaps, unit: int, ids: Sequence[str]) -> Decisions:
         exchange_flip=flips("exchange_flip"),
         elsewhere_flip=flips("elsewhere_flip"),
     )
-
-
-def work(loop: KeptMapsLoop, evaluation: EvaluationWriter, progress: bool) -> bool:
-    """Write the units that are missing; whether there were any."""
-    units, fresh = loop.maps.units, False
-    each = len(evaluation.record["methods"]) * len(loop.maps.dataset.regions)
-    owed = {unit: len(places) * each for unit, places in units.items()}
-    missing = put_in_order(evaluation, owed)
-    if missing and len(loop.pairs) < len(evaluation.record["methods"]):
-        known = " and ".join(f"{item['method']} ({item['binarization']})" for item in evaluation.record["methods"])
-        raise RunError(f"{evaluation.run.path} has the rows of {known} together and lacks some; ask for both at once")
-    total = sum(map(len, units.values()))
-    with progress_bars(enabled=progress and bool(missing)) as bars:
-        name = f"{loop.maps.question['model']} on {loop.maps.dataset.name}"
-        left = sum(len(units[unit]) for unit in missing)
-        bar = bars.add_task(name, total=total, completed=total - left, note="")
-
-        def compute(unit: int) -> None:
-            nonlocal fresh
-            began = time.monotonic()
-            with stopping.gently():
-                table = loop.table(unit)
-            evaluation.write(unit, table, {"seconds": round(time.monotonic() - began, 3), **peak_memory()})
-            fresh = True
-            bars.advance(bar, len(units[unit]))
-
-        share(evaluation, owed, list(units), compute, say=partial(tell, bars) if progress else None)
-    return fresh

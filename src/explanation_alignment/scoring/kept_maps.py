@@ -14,15 +14,17 @@ from typing import Any
 from explanation_alignment.binarization import Binarization
 from explanation_alignment.datasets.positives import PositiveLabels
 from explanation_alignment.datasets.shuffled import ShuffledAnnotations
-from explanation_alignment.errors import DatasetError, UnknownNameError, UsageError
+from explanation_alignment.errors import DatasetError, RunError, UnknownNameError, UsageError
 from explanation_alignment.evaluation.question import dataset_record, is_toy
 from explanation_alignment.metrics.registry import get_metric
 from explanation_alignment.runs.ending import end_evaluation
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.sharing import end_once
-from explanation_alignment.runs.writer import RunWriter
+from explanation_alignment.runs.working import Unread
+from explanation_alignment.runs.writer import EvaluationWriter, RunWriter
 from explanation_alignment.sample import AnnotatedDataset
-from explanation_alignment.scoring.kept_loop import KeptMaps, KeptMapsLoop, work
+from explanation_alignment.scoring.kept_loop import KeptMaps, KeptMapsLoop
+from explanation_alignment.scoring.working import score_units
 
 __all__ = ["rescore"]
 
@@ -37,6 +39,7 @@ def rescore(
     binarization: str | None = None,
     metrics: Sequence[str] | None = None,
     workers: int = 0,
+    max_errors: float = 0.1,
     progress: bool = True,
 ) -> Run:
     """Score the maps that a run kept, into another run.
@@ -52,6 +55,7 @@ def rescore(
         binarization: from map to mask; each method's own by default.
         metrics: alignment metrics, a column each; the run's own by default.
         workers: processes that read ahead.
+        max_errors: how many samples that could be read then may not be now: a share if below 1, else a count.
         progress: show a progress bar, if stderr is a terminal.
 
     Returns:
@@ -73,6 +77,7 @@ def rescore(
         KeptMaps.of(run, slug, shown, method, rule, names) for slug, shown in _evaluations(run, dataset, model, method)
     ]
     writer = RunWriter(out, toy=is_toy(dataset))
+    unread = Unread(max_errors, f"samples of {dataset.name}")
     for one in todo:
         evaluations = writer.begin(one.question, one.described, one.details)
         counted = one.question["sample"] is not None
@@ -82,10 +87,22 @@ def rescore(
         for evaluation in evaluations:
             held = {(item["method"], item["binarization"]) for item in evaluation.record["methods"]}
             loop = KeptMapsLoop(one, [pair for pair in one.pairs if pair in held], workers)
-            fresh = work(loop, evaluation, progress)
+            each = len(evaluation.record["methods"]) * len(one.dataset.regions)
+            _refuse_some(loop, evaluation, each)
+            bar = f"{one.question['model']} on {one.dataset.name}"
+            fresh = score_units(loop, evaluation, one.units, each, unread, bar, progress)
             end = partial(end_evaluation, writer, evaluation, one.dataset, loop.metrics[0], loop.examples)
             end_once(evaluation, end, again=fresh)
     return open_run(out)
+
+
+def _refuse_some(loop: KeptMapsLoop, evaluation: EvaluationWriter, rows_each: int) -> None:
+    """Refuse to compute parts, which hold the rows of several methods, for some of these."""
+    methods = evaluation.record["methods"]
+    owed = {unit: len(places) * rows_each for unit, places in loop.maps.units.items()}
+    if len(loop.pairs) < len(methods) and evaluation.missing(owed):
+        known = " and ".join(f"{item['method']} ({item['binarization']})" for item in methods)
+        raise RunError(f"{evaluation.run.path} has the rows of {known} together and lacks some; ask for both at once")
 
 
 def _evaluations(
