@@ -17,11 +17,14 @@ from hypothesis import strategies as st
 import explanation_alignment as ea
 from explanation_alignment.errors import RunError, UsageError
 from explanation_alignment.explorer import boards, queries
+from explanation_alignment.explorer.addresses.comparison import CompareState, Side
+from explanation_alignment.explorer.addresses.fields import OUTCOMES
+from explanation_alignment.explorer.addresses.gallery import Filters
+from explanation_alignment.explorer.addresses.leaderboard import BoardState
 from explanation_alignment.explorer.boards import Boards, chosen_rows
 from explanation_alignment.explorer.catalogue import Catalogue, Snapshot
 from explanation_alignment.explorer.choosing import compare_chosen, gallery_first
 from explanation_alignment.explorer.queries import Questions, chances
-from explanation_alignment.explorer.state import OUTCOMES, BoardState, CompareState, Filters, Side
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.statistics.shared_interest_cases import CASES, with_cases
 

@@ -18,6 +18,11 @@ from starlette.staticfiles import StaticFiles
 
 from explanation_alignment import __version__
 from explanation_alignment.errors import ExplanationAlignmentError, UsageError
+from explanation_alignment.explorer.addresses.comparison import CompareState
+from explanation_alignment.explorer.addresses.decision import DecisionState
+from explanation_alignment.explorer.addresses.fields import DEFAULT_LAYERS, LAYERS, RUNS, SIZES, SORTS
+from explanation_alignment.explorer.addresses.gallery import GalleryState
+from explanation_alignment.explorer.addresses.leaderboard import BoardState, ScatterState
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.computing import Computer
 from explanation_alignment.explorer.downloads import MOST_ROWS, csv_pieces, file_name
@@ -28,18 +33,6 @@ from explanation_alignment.explorer.pages.gallery import decision_page, first_ga
 from explanation_alignment.explorer.pages.help import help_page
 from explanation_alignment.explorer.pictures import COLOURS, Key
 from explanation_alignment.explorer.rendering import environment
-from explanation_alignment.explorer.state import (
-    DEFAULT_LAYERS,
-    LAYERS,
-    RUNS,
-    SIZES,
-    SORTS,
-    BoardState,
-    CompareState,
-    DecisionState,
-    GalleryState,
-    ScatterState,
-)
 from explanation_alignment.reporting.text import TOY_WARNING
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.statistics.shared_interest_cases import CASES

@@ -9,8 +9,8 @@ from typing import Final
 import polars as pl
 
 from explanation_alignment.errors import ExplanationAlignmentError, first_line
+from explanation_alignment.explorer.addresses.leaderboard import BoardState
 from explanation_alignment.explorer.catalogue import Evaluation, Snapshot, collect_some
-from explanation_alignment.explorer.state import BoardState
 from explanation_alignment.runs.schema import NULL_METHODS
 from explanation_alignment.statistics.leaderboards import leaderboard
 

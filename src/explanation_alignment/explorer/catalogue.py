@@ -19,7 +19,7 @@ from typing import Any, Final
 import polars as pl
 
 from explanation_alignment.errors import RunError
-from explanation_alignment.explorer.state import Vocabulary
+from explanation_alignment.explorer.addresses.vocabulary import Vocabulary
 from explanation_alignment.runs.parts import part_files
 from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX

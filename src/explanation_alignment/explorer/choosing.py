@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from explanation_alignment.errors import UsageError
+from explanation_alignment.explorer.addresses.comparison import CompareState, Side
+from explanation_alignment.explorer.addresses.gallery import Filters, GalleryState
+from explanation_alignment.explorer.addresses.leaderboard import BoardState, ScatterState
+from explanation_alignment.explorer.addresses.vocabulary import rising
 from explanation_alignment.explorer.boards import Board, chosen_rows, explains
 from explanation_alignment.explorer.catalogue import Evaluation, Snapshot
-from explanation_alignment.explorer.state import (
-    BoardState,
-    CompareState,
-    Filters,
-    GalleryState,
-    ScatterState,
-    Side,
-    rising,
-)
 
 __all__ = ["compare_chosen", "gallery_first", "region_first", "scatter_chosen"]
 

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from explanation_alignment.errors import RunError
+from explanation_alignment.explorer.addresses.fields import RUNS
+from explanation_alignment.explorer.addresses.vocabulary import Vocabulary
 from explanation_alignment.explorer.boards import Boards
 from explanation_alignment.explorer.catalogue import Catalogue, Snapshot
 from explanation_alignment.explorer.computing import Computer
 from explanation_alignment.explorer.kept_maps import KeptMaps
 from explanation_alignment.explorer.pictures import Examples, Key, PictureCache, Pictures, Source, compose
 from explanation_alignment.explorer.queries import Questions
-from explanation_alignment.explorer.state import RUNS, Vocabulary
 
 __all__ = ["House", "Page"]
 

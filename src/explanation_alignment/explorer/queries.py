@@ -17,8 +17,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError
+from explanation_alignment.explorer.addresses.comparison import CompareState, Side
+from explanation_alignment.explorer.addresses.fields import OUTCOMES
+from explanation_alignment.explorer.addresses.gallery import Filters
 from explanation_alignment.explorer.catalogue import Evaluation, Part, Snapshot, collect_some, heights
-from explanation_alignment.explorer.state import OUTCOMES, CompareState, Filters, Side
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX, STATUSES
 from explanation_alignment.statistics.chance import chance_levels
 from explanation_alignment.statistics.shared_interest_cases import CASE_COLUMNS, CASES, case_of

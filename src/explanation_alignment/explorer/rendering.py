@@ -6,10 +6,11 @@ import math
 from functools import cache
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from explanation_alignment.errors import UsageError
 from explanation_alignment.metrics.registry import get_metric
+from explanation_alignment.reporting.templating import page_templates
 
 __all__ = ["environment", "metric_name", "metric_words", "share"]
 
@@ -19,13 +20,7 @@ _NOTHING: Final = "\u2013"
 @cache
 def environment() -> Environment:
     """The templates."""
-    made = Environment(
-        loader=PackageLoader("explanation_alignment.explorer"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    made = page_templates("explanation_alignment.explorer")
     made.filters |= {
         "score": score,
         "share": share,

@@ -16,7 +16,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 import polars as pl
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from explanation_alignment.errors import UsageError
@@ -33,6 +33,7 @@ from explanation_alignment.reporting.record import (
     software,
     warnings,
 )
+from explanation_alignment.reporting.templating import page_templates
 from explanation_alignment.reporting.text import TOY_WARNING
 from explanation_alignment.runs.schema import SUMMARY_SCHEMA
 
@@ -117,13 +118,7 @@ def render_report(
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("explanation_alignment.reporting"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    environment = page_templates("explanation_alignment.reporting")
     environment.filters["cell"] = cell
     environment.filters["json"] = _json
     environment.globals["picture_side"] = 176

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from explanation_alignment.explorer.addresses.comparison import CompareState, Side
+from explanation_alignment.explorer.addresses.gallery import Filters, GalleryState
+from explanation_alignment.explorer.addresses.leaderboard import BoardState, ScatterState
 from explanation_alignment.explorer.boards import Board, chosen_rows, explains
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.choosing import scatter_chosen
 from explanation_alignment.explorer.house import House, Page
-from explanation_alignment.explorer.state import BoardState, CompareState, Filters, GalleryState, ScatterState, Side
 from explanation_alignment.statistics.chance import known_metric
 
 __all__ = ["board_page", "board_table", "scatter_page"]

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 import polars as pl
 
+from explanation_alignment.explorer.addresses.comparison import CompareState
+from explanation_alignment.explorer.addresses.fields import OUTCOMES
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.choosing import compare_chosen
 from explanation_alignment.explorer.house import House, Page
 from explanation_alignment.explorer.pages.decisions import Card, cards
 from explanation_alignment.explorer.pages.gallery import computation
 from explanation_alignment.explorer.queries import Pairs
-from explanation_alignment.explorer.state import OUTCOMES, CompareState
 
 __all__ = ["OUTCOME_WORDS", "compare_page", "compared"]
 

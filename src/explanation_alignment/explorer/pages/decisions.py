@@ -9,10 +9,11 @@ from urllib.parse import urlencode
 
 import polars as pl
 
+from explanation_alignment.explorer.addresses.decision import DecisionState
+from explanation_alignment.explorer.addresses.fields import RUNS
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.house import House
 from explanation_alignment.explorer.queries import chances
-from explanation_alignment.explorer.state import RUNS, DecisionState
 
 __all__ = ["Card", "Score", "cards", "class_name", "option_classes", "picture_address"]
 

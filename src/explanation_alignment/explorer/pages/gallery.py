@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from explanation_alignment.explorer.addresses.decision import DecisionState
+from explanation_alignment.explorer.addresses.fields import ALIGNED
+from explanation_alignment.explorer.addresses.gallery import GalleryState
+from explanation_alignment.explorer.addresses.vocabulary import rising
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.choosing import gallery_first
 from explanation_alignment.explorer.computing import MOST_AT_ONCE, Job
 from explanation_alignment.explorer.house import House, Page
 from explanation_alignment.explorer.pages.decisions import Card, cards, option_classes
 from explanation_alignment.explorer.queries import Selection
-from explanation_alignment.explorer.state import ALIGNED, DecisionState, GalleryState, rising
 
 __all__ = ["decision_page", "first_gallery", "gallery_page", "selected"]
 

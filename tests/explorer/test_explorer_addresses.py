@@ -7,19 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from explanation_alignment.errors import UnknownNameError, UsageError
-from explanation_alignment.explorer.state import (
-    LAYERS,
-    OUTCOMES,
-    SIZES,
-    BoardState,
-    CompareState,
-    DecisionState,
-    Filters,
-    GalleryState,
-    ScatterState,
-    Side,
-    Vocabulary,
-)
+from explanation_alignment.explorer.addresses.comparison import CompareState, Side
+from explanation_alignment.explorer.addresses.decision import DecisionState
+from explanation_alignment.explorer.addresses.fields import LAYERS, OUTCOMES, SIZES
+from explanation_alignment.explorer.addresses.gallery import Filters, GalleryState
+from explanation_alignment.explorer.addresses.leaderboard import BoardState, ScatterState
+from explanation_alignment.explorer.addresses.vocabulary import Vocabulary
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.statistics.shared_interest_cases import CASES
 
@@ -128,6 +121,74 @@ def test_what_an_address_says_is_what_it_was_made_of(state: GalleryState) -> Non
     assert type(state).read(parse_qsl(query, keep_blank_values=True), RUNS) == state
 
 
+SIDE = Side("b", "plain", 1, "plain", "otsu")
+CHOSEN = Filters(
+    "b", ("plain", "x#y"), 0, "plain", "label", "plain", "otsu", "plain", 3, 0, False, "ok", "human aligned"
+)
+BOUNDS = Filters(metric="iou_coverage", low=0.25, high=1.0, sample="7", pictured=True, attributes=(("plain", "null"),))
+
+
+@pytest.mark.parametrize(
+    ("state", "address"),
+    [
+        (GalleryState(), "/gallery"),
+        (GalleryState(descending=False), "/gallery"),
+        (
+            GalleryState(CHOSEN, "picture"),
+            "/gallery?run=b&model=plain&model=x%23y&seed=0&dataset=plain&target=label&method=plain&binarization=otsu"
+            "&region=plain&class=3&predicted=0&correct=no&status=ok&case=human+aligned&sort=picture",
+        ),
+        (
+            GalleryState(BOUNDS, "iou_coverage", False, 2, 48, ()),
+            "/gallery?metric=iou_coverage&min=0.25&max=1&sample=7&pictured=1&attr_plain=null&sort=iou_coverage&order=asc"
+            "&page=2&size=48&layer=none",
+        ),
+        (DecisionState(dataset="plain", sample="7"), "/decision?dataset=plain&sample=7"),
+        (
+            DecisionState("b", "plain", "7", "plain", "label", 2, ("heat",)),
+            "/decision?run=b&dataset=plain&sample=7&region=plain&target=label&page=2&layer=heat",
+        ),
+        (BoardState(), "/?sort=top1&order=desc"),
+        (
+            BoardState("b", "a", "cnn", 1, "plain", "plain", "otsu", "plain", True, "model", False),
+            "/?run=b&find=a&family=cnn&seed=1&dataset=plain&method=plain&binarization=otsu&region=plain&nulls=1&sort=model"
+            "&order=asc",
+        ),
+        (ScatterState(), "/scatter"),
+        (
+            ScatterState("b", "plain", "plain", "otsu", "plain", "iou_coverage"),
+            "/scatter?run=b&dataset=plain&method=plain&binarization=otsu&region=plain&metric=iou_coverage",
+        ),
+        (CompareState(), "/compare?b_run=a"),
+        (
+            CompareState(
+                SIDE, SIDE, "plain", "label", "plain", "iou_coverage", 0.5, "undefined", "undefined", "picture"
+            ),
+            "/compare?a_run=b&a_model=plain&a_seed=1&a_method=plain&a_binarization=otsu&b_run=b&b_model=plain&b_seed=1"
+            "&b_method=plain&b_binarization=otsu&dataset=plain&target=label&region=plain&metric=iou_coverage&threshold=0.5"
+            "&a_outcome=undefined&b_outcome=undefined&sort=picture",
+        ),
+    ],
+)
+def test_addresses_keep_their_order_and_leave_out_what_is_usual(state: GalleryState, address: str) -> None:
+    assert state.address() == address
+
+
+def test_the_largest_number_comes_first_and_the_first_word() -> None:
+    assert BoardState.read([("sort", "ea_iou_coverage")], RUNS).descending
+    assert not BoardState.read([("sort", "model")], RUNS).descending
+    assert BoardState.read([("sort", "model"), ("order", "desc")], RUNS).descending
+
+
+def test_the_second_model_is_of_the_second_run_where_there_are_two() -> None:
+    assert CompareState.read([], RUNS).b.run == "b"
+    assert CompareState.read([], {"a": KNOWN}).b.run == "a"
+    with pytest.raises(UsageError, match="unknown run 'b'"):
+        CompareState.read([("b_run", "b")], {"a": KNOWN})
+    with pytest.raises(UsageError, match="a_seed='x': expected a whole number"):
+        CompareState.read([("a_seed", "x")], RUNS)
+
+
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
@@ -160,6 +221,20 @@ def test_what_means_nothing_is_refused(pairs: list[tuple[str, str]], words: str)
 
 def test_empty_fields_of_a_form_are_left_open() -> None:
     assert GalleryState.read([("model", ""), ("min", ""), ("attr_plain", ""), ("nonsense", "")], RUNS) == GalleryState()
+
+
+def test_what_is_ticked_twice_counts_once() -> None:
+    pairs = [
+        ("model", "x#y"),
+        ("model", "plain"),
+        ("model", "x#y"),
+        ("layer", "mask"),
+        ("layer", "heat"),
+        ("layer", "mask"),
+    ]
+    state = GalleryState.read(pairs, RUNS)
+    assert state.chosen.models == ("x#y", "plain")
+    assert state.layers == ("heat", "mask")
 
 
 def test_no_layer_at_all_is_not_the_usual_layers() -> None:
