@@ -17,7 +17,7 @@ from explanation_alignment.explorer.state import (
     rising,
 )
 
-__all__ = ["compare_chosen", "gallery_first", "region_first", "scatter_chosen"]
+__all__ = ["compare_chosen", "gallery_first", "scatter_chosen"]
 
 
 def gallery_first(snapshot: Snapshot, board: Board, run: str) -> GalleryState:
@@ -37,12 +37,6 @@ def gallery_first(snapshot: Snapshot, board: Board, run: str) -> GalleryState:
         region=first["region"],
     )
     return GalleryState(chosen=chosen, sort="picture")
-
-
-def region_first(snapshot: Snapshot, evaluations: list[Evaluation]) -> str | None:
-    """The first region that all of these have."""
-    shared = [name for name in snapshot.vocabulary.regions if all(name in one.regions for one in evaluations)]
-    return shared[0] if shared else None
 
 
 def scatter_chosen(state: ScatterState, snapshot: Snapshot) -> ScatterState:

@@ -36,8 +36,6 @@ _SCANNED: Final = 32
 _Answer = TypeVar("_Answer", "Selection", "Pairs")
 
 _WORDS: Final = ("model", "dataset", "target", "method", "binarization", "region", "status")
-#: What a download of two models has of each.
-_OF_A_SIDE: Final = ("model", "seed", "method", "binarization", "prediction", "confidence", "correct", "status")
 _NEEDED: Final = pl.Schema(
     [
         ("_evaluation", pl.UInt32()),
