@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -372,6 +373,17 @@ def test_two_runs_without_an_image_in_common(visit: Visit, tmp_path: Path, explo
     answer = client.get("/compare?a_run=a&b_run=b")
     assert answer.status_code == 400
     assert "no decisions on the same dataset" in answer.text
+
+
+def test_two_models_without_pictures_are_compared(visit: Visit, tmp_path: Path) -> None:
+    path = explored(tmp_path / "run")
+    shutil.rmtree(path / "examples")
+    client = visit(path)
+    links = [found for found in Seen(client.get("/").text).addresses() if found.startswith("/compare?")]
+    for address in ("/compare", "/compare?sort=picture&order=asc", *links):
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert "40 images both have" in answer.text
 
 
 def test_what_has_pictures_can_come_first(visit: Visit, explored_run: Path) -> None:

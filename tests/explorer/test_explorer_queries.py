@@ -175,6 +175,16 @@ def test_two_models_sorted_by_their_difference(snapshot: Snapshot) -> None:
     assert (table["a_iou_coverage"] - table["b_iou_coverage"]).to_list() == pytest.approx(found.to_list(), nan_ok=True)
 
 
+@pytest.mark.parametrize("descending", [True, False])
+def test_two_models_without_a_picture_of_both_stay_in_the_order_of_the_run(
+    snapshot: Snapshot, descending: bool
+) -> None:
+    state = compare_chosen(CompareState(region="object"), {"a": snapshot, "b": snapshot})
+    plain_order = Questions().compare(snapshot, snapshot, state).places
+    by_picture = state.but(sort="picture", descending=descending)
+    assert Questions().compare(snapshot, snapshot, by_picture, frozenset()).places.equals(plain_order)
+
+
 def test_images_only_one_run_has_are_counted(tmp_path: Path, snapshot: Snapshot) -> None:
     fewer = Catalogue(explored(tmp_path / "fewer", images=30)).now()
     both = {"a": snapshot, "b": fewer}

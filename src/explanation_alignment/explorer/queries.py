@@ -318,8 +318,6 @@ def _needed(
 
 def _has_picture(pictured: frozenset[str]) -> pl.Expr:
     """1 where a sample is among these, else 0."""
-    if not pictured:
-        return pl.lit(0, pl.Float32)
     return pl.col("sample_id").is_in(sorted(pictured)).cast(pl.Float32)
 
 
