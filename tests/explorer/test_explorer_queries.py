@@ -20,6 +20,7 @@ from explanation_alignment.explorer import boards, queries
 from explanation_alignment.explorer.boards import Boards, chosen_rows
 from explanation_alignment.explorer.catalogue import Catalogue, Snapshot
 from explanation_alignment.explorer.choosing import compare_chosen, gallery_first
+from explanation_alignment.explorer.downloads import csv_pieces
 from explanation_alignment.explorer.queries import Questions, chances
 from explanation_alignment.explorer.state import OUTCOMES, BoardState, CompareState, Filters, Side
 from explanation_alignment.runs.schema import STATUSES
@@ -204,6 +205,31 @@ def test_long_tables_come_in_pieces(snapshot: Snapshot, monkeypatch: pytest.Monk
     pieces = list(questions.chunks(snapshot, places))
     assert [piece.height for piece in pieces] == [33] * 4 + [28]
     assert keys(pl.concat(pieces).to_dicts()) == keys(plain(snapshot.run))
+
+
+def test_pieces_have_every_column_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = explored(tmp_path / "run")
+    part = next((path / "scores" / "e1").glob("*.parquet"))
+    other = pl.read_parquet(part).drop(f"attr_{ATTRIBUTE}", "pointing_game")
+    other = other.with_columns(attr_more=pl.lit(7), heatmap_nss=pl.lit(1.5, pl.Float32))
+    other.select(reversed(other.columns)).write_parquet(part)
+    snapshot, questions = Catalogue(path).now(), Questions()
+    places = questions.select(snapshot, Filters()).places
+    monkeypatch.setattr(queries, "_CHUNK", 33)
+    pieces = list(questions.chunks(snapshot, places))
+    assert {tuple(piece.columns) for piece in pieces} == {(*snapshot.columns, "case", "_slug")}
+    assert {"attr_more", "heatmap_nss", "pointing_game"} <= set(snapshot.columns)
+    read = pl.read_csv(b"".join(csv_pieces(pieces)), infer_schema_length=None)
+    assert read.filter(model="good")["attr_more"].null_count() == read.filter(model="good").height == 80
+    assert set(read.filter(model=EVIL)["attr_more"]) == {7}
+    assert set(read.filter(model=EVIL)["heatmap_nss"]) == {1.5}
+    whole = pl.concat(piece.select("iou_coverage", "case") for piece in pieces)
+    assert read["iou_coverage"].to_list() == pytest.approx(whole["iou_coverage"].to_list())
+    assert read["case"].to_list() == whole["case"].cast(pl.String).to_list()
+    compared = compare_chosen(CompareState(region="object"), {"a": snapshot, "b": snapshot})
+    monkeypatch.setattr(queries, "_CHUNK", 7)
+    pairs = questions.compare(snapshot, snapshot, compared).places
+    assert len({tuple(table.columns) for table in questions.side_by_side(snapshot, snapshot, pairs)}) == 1
 
 
 def test_answers_are_kept_and_forgotten(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -155,8 +155,8 @@ class Questions:
             places: columns ``_evaluation`` and ``_row``.
 
         Returns:
-            Every column of the run, words as String, then ``case`` (null where a metric it needs is missing) and
-            ``_slug``, the evaluation.
+            Every column of the run, null where an evaluation lacks it, words as String, then ``case`` (null where a
+            metric it needs is missing) and ``_slug``, the evaluation.
 
         Raises:
             RunError: a part cannot be read.
@@ -174,7 +174,8 @@ class Questions:
                     chosen = scan.filter(pl.col("_row").is_in(wanted.tolist()))
                     frames.append(_in_full(chosen, one).with_columns(_evaluation=pl.lit(place, pl.UInt32)))
             if not frames:
-                return pl.DataFrame(schema={**{name: pl.String() for name in snapshot.columns}, "case": pl.Enum(CASES)})
+                words = {name: pl.String() for name in (*snapshot.columns, "case", "_slug")}
+                return pl.DataFrame(schema=words | {"case": pl.Enum(CASES)})
             table = pl.concat(collect_some(frames), how="diagonal_relaxed")
         ordered = places.select(pl.col("_evaluation", "_row").cast(pl.UInt32)).join(
             table.with_columns(pl.col("_row").cast(pl.UInt32)),
@@ -182,9 +183,9 @@ class Questions:
             how="left",
             maintain_order="left",
         )
-        last = ["case", "_slug"]
-        known = [name for name in snapshot.columns if name in ordered.columns]
-        return ordered.select(*known, *last)
+        lacking = {name: kind for name, kind in snapshot.columns.items() if name not in ordered.columns}
+        whole = ordered.with_columns(pl.lit(None, kind).alias(name) for name, kind in lacking.items())
+        return whole.select(*snapshot.columns, "case", "_slug")
 
     def chunks(self, snapshot: Snapshot, places: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """The same rows, as many at a time as memory bears.
@@ -197,7 +198,7 @@ class Questions:
             yield self.rows(snapshot, places.slice(start, _CHUNK))
 
     def decision(self, snapshot: Snapshot, dataset: str, sample: str, target: str | None = None) -> pl.DataFrame:
-        """Every row of one image, in the order of the run; columns as of :meth:`rows`.
+        """Every row of one image, in the order of the run; of the columns of :meth:`rows` those of its evaluations.
 
         Raises:
             RunError: a part cannot be read, or no evaluation has such a sample.

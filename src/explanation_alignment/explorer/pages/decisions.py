@@ -59,7 +59,8 @@ class Card:
 
 def cards(house: House, run: str, snapshot: Snapshot, rows: pl.DataFrame, layers: tuple[str, ...]) -> list[Card]:
     """The rows as cards, in their order."""
-    metrics = [name for name in snapshot.vocabulary.metrics if name in rows.columns]
+    columns = {name for slug in rows["_slug"].unique() for name in snapshot.by_slug[slug].schema}
+    metrics = [name for name in snapshot.vocabulary.metrics if name in columns]
     levels = {name: chances(rows, name) for name in metrics} if rows.height else {}
     mapped = {slug: house.mapped(run, slug) for slug in rows["_slug"].unique()} if rows.height else {}
     made = []
