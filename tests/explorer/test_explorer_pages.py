@@ -386,6 +386,29 @@ def test_two_models_without_pictures_are_compared(visit: Visit, tmp_path: Path) 
         assert "40 images both have" in answer.text
 
 
+@pytest.mark.parametrize("run", ["a", "b"])
+def test_a_run_of_several_targets_without_a_main_one(
+    visit: Visit, tmp_path: Path, explored_run: Path, run: str
+) -> None:
+    path = explored(tmp_path / "several", targets=("label", "3"))
+    client = visit(*((path,) if run == "a" else (explored_run, path)))
+    own = {} if run == "a" else {"run": "b"}
+    answer = client.get("/gallery", params=own)
+    assert answer.status_code == 200
+    assert "160 decisions" in answer.text
+    for address in ("/", "/scatter"):
+        answer = client.get(address, params=own)
+        assert answer.status_code == 200
+        text = " ".join(Seen(answer.text).text.split())
+        assert "Nothing is ranked: the decisions were explained for several targets (3, label)" in text
+        assert "Means alone" not in text
+        (link,) = [found for found in Seen(answer.text).addresses() if found == "/gallery" + "?run=b" * (run == "b")][
+            1:
+        ]
+        assert client.get(link).status_code == 200
+    assert client.get("/leaderboard.csv", params=own).status_code == 200
+
+
 def test_what_has_pictures_can_come_first(visit: Visit, explored_run: Path) -> None:
     client = visit(explored_run)
     asked = {"model": "good", "region": "object", "sort": "picture", "size": "12"}

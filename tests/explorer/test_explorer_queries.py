@@ -338,6 +338,16 @@ def test_a_board_that_cannot_be_made_says_why(snapshot: Snapshot, monkeypatch: p
     assert (board.whole, board.problem, board.table.height) == (False, "several targets", 4)
 
 
+@pytest.mark.parametrize("patience", [0, 60])
+def test_of_several_targets_without_a_main_one_nothing_is_ranked(tmp_path: Path, patience: float) -> None:
+    snapshot = Catalogue(explored(tmp_path / "run", targets=("label", "3"))).now()
+    board = Boards(patience).of(snapshot)
+    assert board.table.is_empty()
+    assert board.problem is not None
+    assert "several targets (3, label)" in board.problem
+    assert chosen_rows(board, BoardState(method="vanilla_gradients")).is_empty()
+
+
 def test_rows_of_the_board_are_filtered_and_sorted(snapshot: Snapshot) -> None:
     board = Boards(patience=60).of(snapshot)
     rows = chosen_rows(board, BoardState(sort="ea_iou_coverage", region="object"))

@@ -142,6 +142,7 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
         "height": _HEIGHT,
         "whole": board.whole,
         "problem": board.problem,
+        "some": board.table.height > 0,
     }
     return Page("scatter.html.j2", "Accuracy and alignment", content)
 
