@@ -212,6 +212,15 @@ def test_examples_that_lead_out_of_the_run_are_not_read(visit: Visit, tmp_path: 
     assert "leads out of the run" in answer.text
 
 
+def test_a_folder_of_examples_that_leads_out_of_the_run_is_not_read(visit: Visit, tmp_path: Path) -> None:
+    path = explored(tmp_path / "run")
+    (path / "examples").rename(tmp_path / "outside")
+    (path / "examples").symlink_to(tmp_path / "outside")
+    answer = visit(path).get(picture("image-1"))
+    assert answer.status_code == 404
+    assert "leads out of the run" in answer.text
+
+
 # --------------------------------------------------------------------------------------------------- downloads
 
 

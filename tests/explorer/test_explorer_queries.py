@@ -267,6 +267,9 @@ def test_folders_that_lead_out_of_the_run_are_not_read(tmp_path: Path) -> None:
     (path / "run.json").write_text(json.dumps(info))
     part = path / "scores" / "e1" / "unit-00009.parquet"
     part.symlink_to(outside / "scores" / "e0" / "unit-00000.parquet")
+    (outside / "scores" / "e0" / "unit-00000.parquet").rename(outside / "scores" / "e0" / "units-00010-00011.parquet")
+    (path / ".work").mkdir()
+    (path / ".work" / "e0").symlink_to(outside / "scores" / "e0")
     snapshot = Catalogue(path).now()
     assert set(snapshot.by_slug) == {"e0", "e1"}
     assert all(len(one.parts) == 1 for one in snapshot.evaluations)
