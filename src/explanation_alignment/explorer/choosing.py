@@ -55,7 +55,9 @@ def scatter_chosen(state: ScatterState, snapshot: Snapshot) -> ScatterState:
                 region=regions[0],
                 metric=state.metric or next(iter(known.metrics), None),
             )
-    raise UsageError("no evaluation of this run has this dataset, method, binarization and region together")
+    raise UsageError(
+        "no evaluation of this run has this dataset, method, binarization and region together; leave one of them open"
+    )
 
 
 def compare_chosen(state: CompareState, snapshots: Mapping[str, Snapshot]) -> CompareState:

@@ -129,6 +129,7 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
     known = [level for level in levels if level is not None]
     content = {
         "state": state,
+        "asked": asked,
         "empty": False,
         "points": _named(points),
         "without": without,
