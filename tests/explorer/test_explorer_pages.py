@@ -511,6 +511,33 @@ def test_a_form_shows_what_follows_from_the_rest(visit: Visit, tmp_path: Path) -
     assert "vanilla_gradients (otsu)" in page.text
 
 
+@pytest.mark.parametrize("run", ["a", "b"])
+@pytest.mark.parametrize("asked", ["", "layer=heat", "sort=confidence", "layer=heat&sort=confidence", "model=good"])
+def test_a_gallery_is_cleared(visit: Visit, explored_run: Path, run: str, asked: str) -> None:
+    client = visit(explored_run, explored_run)
+    start = f"/gallery?region=object&{asked}" + "&run=b" * (run == "b")
+    (clear,) = [found for found in Seen(client.get(start).text).addresses() if found.endswith("region=")]
+    answer = client.get(clear)
+    assert answer.status_code == 200
+    assert "160 decisions" in answer.text
+
+
+def test_a_picture_says_what_is_known_of_the_prediction(visit: Visit, tmp_path: Path) -> None:
+    path = explored(tmp_path / "run", ("good", "bare"))
+    part = next((path / "scores" / "e1").glob("*.parquet"))
+    rows = pl.read_parquet(part)
+    nothing = [pl.lit(None, rows.schema[name]).alias(name) for name in ("prediction", "correct", "confidence")]
+    rows.with_columns(nothing).write_parquet(part)
+    client = visit(path)
+    for model, known in (("bare", {"undecided"}), ("good", {"right", "wrong"})):
+        page = Seen(client.get(f"/gallery?region=object&pictured=1&model={model}").text)
+        said = [str(found["alt"]) for tag, found in page.tags if tag == "img"]
+        assert len(said) == 5
+        assert {re.split("[;:,]", one.split(": predicted ")[1])[1].strip() for one in said} <= known
+        for one in said:
+            assert ("wrong: " in one) == ("wrong" in one)
+
+
 def test_what_has_pictures_can_come_first(visit: Visit, explored_run: Path) -> None:
     client = visit(explored_run)
     asked = {"model": "good", "region": "object", "sort": "picture", "size": "12"}

@@ -109,8 +109,8 @@ def option_classes(snapshot: Snapshot, dataset: str | None) -> list[tuple[str, s
 
 
 def _in_words(row: Mapping[str, Any], label: str, prediction: str) -> str:
-    right = "right" if row["correct"] else "wrong"
-    said = f"predicted {prediction}, {right}" if row["correct"] else f"predicted {prediction}, wrong: {label}"
+    verdict = {None: "undecided", True: "right", False: f"wrong: {label}"}[row["correct"]]
+    said = f"predicted {prediction}, {verdict}"
     areas = (row["salient_area"], row["annotation_area"])
     if row["status"] != "ok" or None in areas:
         return f"{row['sample_id']}: {said}; {row['method']} on {row['region']}: {row['status'].replace('_', ' ')}"
