@@ -116,6 +116,15 @@ def test_mistakes(ealign: Ealign, run: Path, options: str, words: str) -> None:
     assert done.out == ""
 
 
+@pytest.mark.parametrize("options", ["top1", "top1 --format csv", "ea_iou_coverage"])
+def test_of_several_targets_none_is_ranked(ealign: Ealign, tmp_path: Path, options: str) -> None:
+    scores = [model_scores("m", [True] * 4, [0.5] * 4, target=target) for target in ("label", "3")]
+    done = ealign(f"show {write_models(tmp_path / 'run', scores)} --sort {options}")
+    assert done.code == 2
+    assert "several targets (3, label)" in " ".join(done.err.split())
+    assert done.out == ""
+
+
 def test_equally_accurate_pairs_are_listed(ealign: Ealign, run: Path) -> None:
     line = f"compare {run} --equally-accurate --metric iou_coverage --margin .02"
     done = ealign(line)

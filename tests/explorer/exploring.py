@@ -55,10 +55,20 @@ def example(name: str) -> Example:
     )
 
 
-def explored(path: Path, models: Sequence[str] = MODELS, *, toy: bool = False, images: int = IMAGES) -> Path:
-    """A run of these models on the same images; five of them have pictures."""
+def explored(
+    path: Path,
+    models: Sequence[str] = MODELS,
+    *,
+    targets: Sequence[str] = (),
+    toy: bool = False,
+    images: int = IMAGES,
+) -> Path:
+    """A run of these models on the same images, each explained for its target; five of the images have pictures."""
     table = scores(models, images)
     tables = [table.filter(pl.col("model").cast(pl.String) == model) for model in models]
+    kind = table.schema["target"]
+    for place, target in enumerate(targets):
+        tables[place] = tables[place].with_columns(target=pl.lit(target).cast(kind))
     write_models(path, tables, class_names=CLASSES, toy=toy)
     for place, rows in enumerate(tables):
         shown = [name for name in PICTURED if name in rows["sample_id"].cast(pl.String).to_list()]

@@ -100,6 +100,27 @@ def test_maps_that_lead_out_of_the_run_are_refused(kept: Path, tmp_path: Path) -
         KeptMaps(kept).find(key("image-9", "e1"))
 
 
+@pytest.mark.parametrize("place", ["maps/e0/{name}", "scores/e0/{name}", "maps/e0", "maps", "scores"])
+def test_links_that_lead_out_of_the_run_are_not_served(
+    kept: Path, visit: type[TestClient], tmp_path: Path, place: str
+) -> None:
+    (part,) = (kept / "scores" / "e0").glob("*.parquet")
+    inside = kept / place.format(name=part.name)
+    outside = inside.rename(tmp_path / "outside")
+    inside.symlink_to(outside)
+    address = {"evaluation": "e0", "sample": "image-9", "method": "vanilla_gradients", "binarization": "std:1"}
+    client = visit(kept)
+    assert client.get("/picture", params={**address, "region": "object"}).status_code == 404
+    assert client.get("/").status_code == 200
+    if place.startswith("maps"):
+        assert not KeptMaps(kept).there("e0")
+    if place.endswith("{name}"):
+        assert KeptMaps(kept).find(key("image-9")) is None
+    else:
+        with pytest.raises(RunError, match="leads out of the run"):
+            KeptMaps(kept).find(key("image-9"))
+
+
 def test_a_decision_without_a_picture_is_shown_as_its_map(kept: Path, visit: type[TestClient]) -> None:
     client = visit(kept)
     page = client.get("/gallery?model=good&region=object&sample=image-9").text

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -55,6 +56,26 @@ class Seen(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
+
+    def form(self, action: str) -> tuple[list[tuple[str, str]], dict[str, list[str]]]:
+        """What a form sends as it is, and what its lists offer."""
+        start = next(i for i, (tag, found) in enumerate(self.tags) if tag == "form" and found.get("action") == action)
+        end = next((i for i, (tag, _) in enumerate(self.tags) if tag == "form" and i > start), len(self.tags))
+        sent: dict[str, str] = {}
+        several: list[tuple[str, str]] = []
+        offered: dict[str, list[str]] = {}
+        name = ""
+        for tag, found in self.tags[start:end]:
+            if tag == "select":
+                name = str(found["name"])
+                offered[name] = []
+            elif tag == "option":
+                offered[name].append(str(found["value"]))
+                if "selected" in found or name not in sent:
+                    sent[name] = str(found["value"])
+            elif tag == "input" and (found.get("type") != "checkbox" or "checked" in found):
+                several.append((str(found["name"]), found.get("value") or ""))
+        return [*several, *sent.items()], offered
 
     def addresses(self, tag: str = "a", attribute: str = "href") -> list[str]:
         return [str(found[attribute]) for name, found in self.tags if name == tag and attribute in found]
@@ -206,6 +227,15 @@ def test_examples_that_lead_out_of_the_run_are_not_read(visit: Visit, tmp_path: 
         place = path / "examples" / "e0" / f"{name}.parquet"
         place.unlink()
         place.symlink_to(explored_run / "examples" / "e0" / place.name)
+    answer = visit(path).get(picture("image-1"))
+    assert answer.status_code == 404
+    assert "leads out of the run" in answer.text
+
+
+def test_a_folder_of_examples_that_leads_out_of_the_run_is_not_read(visit: Visit, tmp_path: Path) -> None:
+    path = explored(tmp_path / "run")
+    (path / "examples").rename(tmp_path / "outside")
+    (path / "examples").symlink_to(tmp_path / "outside")
     answer = visit(path).get(picture("image-1"))
     assert answer.status_code == 404
     assert "leads out of the run" in answer.text
@@ -372,6 +402,140 @@ def test_two_runs_without_an_image_in_common(visit: Visit, tmp_path: Path, explo
     answer = client.get("/compare?a_run=a&b_run=b")
     assert answer.status_code == 400
     assert "no decisions on the same dataset" in answer.text
+
+
+def test_two_models_without_pictures_are_compared(visit: Visit, tmp_path: Path) -> None:
+    path = explored(tmp_path / "run")
+    shutil.rmtree(path / "examples")
+    client = visit(path)
+    links = [found for found in Seen(client.get("/").text).addresses() if found.startswith("/compare?")]
+    for address in ("/compare", "/compare?sort=picture&order=asc", *links):
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert "40 images both have" in answer.text
+
+
+@pytest.mark.parametrize("run", ["a", "b"])
+def test_a_run_of_several_targets_without_a_main_one(
+    visit: Visit, tmp_path: Path, explored_run: Path, run: str
+) -> None:
+    path = explored(tmp_path / "several", targets=("label", "3"))
+    client = visit(*((path,) if run == "a" else (explored_run, path)))
+    own = {} if run == "a" else {"run": "b"}
+    answer = client.get("/gallery", params=own)
+    assert answer.status_code == 200
+    assert "160 decisions" in answer.text
+    for address in ("/", "/scatter"):
+        answer = client.get(address, params=own)
+        assert answer.status_code == 200
+        text = " ".join(Seen(answer.text).text.split())
+        assert "Nothing is ranked: the decisions were explained for several targets (3, label)" in text
+        assert "Means alone" not in text
+        (link,) = [found for found in Seen(answer.text).addresses() if found == "/gallery" + "?run=b" * (run == "b")][
+            1:
+        ]
+        assert client.get(link).status_code == 200
+    assert client.get("/leaderboard.csv", params=own).status_code == 200
+
+
+def with_methods(path: Path, methods: dict[str, tuple[str, ...]], **columns: pl.Expr) -> Path:
+    """The same rows for each method and binarization, with further columns."""
+    pairs = [(method, binarization) for method, several in methods.items() for binarization in several]
+    for part in path.glob("scores/*/*.parquet"):
+        rows = pl.read_parquet(part).with_columns(pl.col("method", "binarization").cast(pl.String), **columns)
+        every = [rows.with_columns(method=pl.lit(method), binarization=pl.lit(name)) for method, name in pairs]
+        pl.concat(every).write_parquet(part)
+    info = json.loads((path / "run.json").read_text())
+    for item in info["evaluations"].values():
+        item["methods"] = [{"method": method, "binarization": name} for method, name in pairs]
+    (path / "run.json").write_text(json.dumps(info))
+    return path
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        {"vanilla_gradients": ("std:1",), "gradcam": ("threshold:0.5",)},
+        {"vanilla_gradients": ("std:1", "otsu"), "gradcam": ("threshold:0.5", "threshold:0.3")},
+    ],
+)
+@pytest.mark.parametrize("page", ["/scatter", "/compare"])
+def test_every_choice_that_a_form_offers_is_answered(
+    visit: Visit, tmp_path: Path, page: str, methods: dict[str, tuple[str, ...]]
+) -> None:
+    path = with_methods(explored(tmp_path / "run", images=12), methods, heatmap_kl=pl.lit(0.5, pl.Float32))
+    fewer = explored(tmp_path / "fewer", ("third",), images=12)
+    info = json.loads((fewer / "run.json").read_text().replace('"block"', '"other"'))
+    (fewer / "run.json").write_text(json.dumps(info))
+    for part in fewer.glob("scores/*/*.parquet"):
+        pl.read_parquet(part).filter(pl.col("region") == "object").write_parquet(part)
+    for runs in ((path,), (path, fewer)):
+        client = visit(*runs)
+        starts = [page]
+        if page == "/compare" and len(runs) == 1:
+            cells = [found for found in Seen(client.get(page).text).addresses() if "a_outcome" in found]
+            starts += cells[:1]
+            starts += [found for found in Seen(client.get("/").text).addresses() if found.startswith("/compare?")][-1:]
+        for start in starts:
+            sent, offered = Seen(client.get(start).text).form(page)
+            assert client.get(page, params=dict(sent)).status_code == 200
+            there = dict(sent)
+            for name in {*offered} - {"a_run", "b_run", "a_outcome", "b_outcome", "sort", "order", "size"}:
+                for value in {*offered[name]} - {there[name]}:
+                    params = [(key, value if key == name else was) for key, was in sent]
+                    answer = client.get(page, params=params)
+                    if there.get("a_binarization") and name == "a_method":  # a row of the leaderboard names both
+                        assert answer.status_code == 200 or "leave one of them open" in answer.text
+                    else:
+                        assert answer.status_code == 200, (start, name, value)
+            if page == "/compare":
+                assert "heatmap_kl" not in offered["metric"]
+                assert len(runs) == 1 or start != page or offered["region"] == [""]  # object, which both have
+
+
+def test_a_form_shows_what_follows_from_the_rest(visit: Visit, tmp_path: Path) -> None:
+    methods = {"vanilla_gradients": ("std:1", "otsu"), "gradcam": ("threshold:0.5",)}
+    client = visit(with_methods(explored(tmp_path / "run"), methods))
+    sent, offered = Seen(client.get("/scatter").text).form("/scatter")
+    assert offered["binarization"] == ["", "otsu"]
+    assert ("binarization", "") in sent
+    page = client.get("/scatter?binarization=otsu&method=vanilla_gradients")
+    sent, offered = Seen(page.text).form("/scatter")
+    assert offered["binarization"] == ["", "std:1", "otsu"]
+    assert ("binarization", "otsu") in sent
+    assert "binarization" not in Seen(client.get("/scatter?method=gradcam").text).form("/scatter")[1]
+    page = client.get("/compare?a_method=vanilla_gradients&a_binarization=otsu&region=block")
+    sent, offered = Seen(page.text).form("/compare")
+    assert ("a_binarization", "otsu") in sent
+    assert ("region", "block") in sent
+    assert "vanilla_gradients (otsu)" in page.text
+
+
+@pytest.mark.parametrize("run", ["a", "b"])
+@pytest.mark.parametrize("asked", ["", "layer=heat", "sort=confidence", "layer=heat&sort=confidence", "model=good"])
+def test_a_gallery_is_cleared(visit: Visit, explored_run: Path, run: str, asked: str) -> None:
+    client = visit(explored_run, explored_run)
+    start = f"/gallery?region=object&{asked}" + "&run=b" * (run == "b")
+    (clear,) = [found for found in Seen(client.get(start).text).addresses() if found.endswith("region=")]
+    answer = client.get(clear)
+    assert answer.status_code == 200
+    assert "160 decisions" in answer.text
+
+
+def test_a_picture_says_what_is_known_of_the_prediction(visit: Visit, tmp_path: Path) -> None:
+    path = explored(tmp_path / "run", ("good", "bare"))
+    part = next((path / "scores" / "e1").glob("*.parquet"))
+    rows = pl.read_parquet(part)
+    nothing = [pl.lit(None, rows.schema[name]).alias(name) for name in ("prediction", "correct", "confidence")]
+    rows.with_columns(nothing).write_parquet(part)
+    client = visit(path)
+    for model, known in (("bare", {"undecided"}), ("good", {"right", "wrong"})):
+        page = Seen(client.get(f"/gallery?region=object&pictured=1&model={model}").text)
+        said = [str(found["alt"]) for tag, found in page.tags if tag == "img"]
+        assert len(said) == 5
+        assert {re.split("[;:,]", one.split(": predicted ")[1])[1].strip() for one in said} <= known
+        for one in said:
+            assert ("wrong: " in one) == ("wrong" in one)
 
 
 def test_what_has_pictures_can_come_first(visit: Visit, explored_run: Path) -> None:

@@ -24,6 +24,7 @@ from explanation_alignment.explorer.addresses.leaderboard import BoardState
 from explanation_alignment.explorer.boards import Boards, chosen_rows
 from explanation_alignment.explorer.catalogue import Catalogue, Snapshot
 from explanation_alignment.explorer.choosing import compare_chosen, gallery_first
+from explanation_alignment.explorer.downloads import csv_pieces
 from explanation_alignment.explorer.queries import Questions, chances
 from explanation_alignment.runs.schema import STATUSES
 from explanation_alignment.statistics.shared_interest_cases import CASES, with_cases
@@ -178,6 +179,16 @@ def test_two_models_sorted_by_their_difference(snapshot: Snapshot) -> None:
     assert (table["a_iou_coverage"] - table["b_iou_coverage"]).to_list() == pytest.approx(found.to_list(), nan_ok=True)
 
 
+@pytest.mark.parametrize("descending", [True, False])
+def test_two_models_without_a_picture_of_both_stay_in_the_order_of_the_run(
+    snapshot: Snapshot, descending: bool
+) -> None:
+    state = compare_chosen(CompareState(region="object"), {"a": snapshot, "b": snapshot})
+    plain_order = Questions().compare(snapshot, snapshot, state).places
+    by_picture = state.but(sort="picture", descending=descending)
+    assert Questions().compare(snapshot, snapshot, by_picture, frozenset()).places.equals(plain_order)
+
+
 def test_images_only_one_run_has_are_counted(tmp_path: Path, snapshot: Snapshot) -> None:
     fewer = Catalogue(explored(tmp_path / "fewer", images=30)).now()
     both = {"a": snapshot, "b": fewer}
@@ -197,6 +208,31 @@ def test_long_tables_come_in_pieces(snapshot: Snapshot, monkeypatch: pytest.Monk
     pieces = list(questions.chunks(snapshot, places))
     assert [piece.height for piece in pieces] == [33] * 4 + [28]
     assert keys(pl.concat(pieces).to_dicts()) == keys(plain(snapshot.run))
+
+
+def test_pieces_have_every_column_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = explored(tmp_path / "run")
+    part = next((path / "scores" / "e1").glob("*.parquet"))
+    other = pl.read_parquet(part).drop(f"attr_{ATTRIBUTE}", "pointing_game")
+    other = other.with_columns(attr_more=pl.lit(7), heatmap_nss=pl.lit(1.5, pl.Float32))
+    other.select(reversed(other.columns)).write_parquet(part)
+    snapshot, questions = Catalogue(path).now(), Questions()
+    places = questions.select(snapshot, Filters()).places
+    monkeypatch.setattr(queries, "_CHUNK", 33)
+    pieces = list(questions.chunks(snapshot, places))
+    assert {tuple(piece.columns) for piece in pieces} == {(*snapshot.columns, "case", "_slug")}
+    assert {"attr_more", "heatmap_nss", "pointing_game"} <= set(snapshot.columns)
+    read = pl.read_csv(b"".join(csv_pieces(pieces)), infer_schema_length=None)
+    assert read.filter(model="good")["attr_more"].null_count() == read.filter(model="good").height == 80
+    assert set(read.filter(model=EVIL)["attr_more"]) == {7}
+    assert set(read.filter(model=EVIL)["heatmap_nss"]) == {1.5}
+    whole = pl.concat(piece.select("iou_coverage", "case") for piece in pieces)
+    assert read["iou_coverage"].to_list() == pytest.approx(whole["iou_coverage"].to_list())
+    assert read["case"].to_list() == whole["case"].cast(pl.String).to_list()
+    compared = compare_chosen(CompareState(region="object"), {"a": snapshot, "b": snapshot})
+    monkeypatch.setattr(queries, "_CHUNK", 7)
+    pairs = questions.compare(snapshot, snapshot, compared).places
+    assert len({tuple(table.columns) for table in questions.side_by_side(snapshot, snapshot, pairs)}) == 1
 
 
 def test_answers_are_kept_and_forgotten(snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +270,9 @@ def test_folders_that_lead_out_of_the_run_are_not_read(tmp_path: Path) -> None:
     (path / "run.json").write_text(json.dumps(info))
     part = path / "scores" / "e1" / "unit-00009.parquet"
     part.symlink_to(outside / "scores" / "e0" / "unit-00000.parquet")
+    (outside / "scores" / "e0" / "unit-00000.parquet").rename(outside / "scores" / "e0" / "units-00010-00011.parquet")
+    (path / ".work").mkdir()
+    (path / ".work" / "e0").symlink_to(outside / "scores" / "e0")
     snapshot = Catalogue(path).now()
     assert set(snapshot.by_slug) == {"e0", "e1"}
     assert all(len(one.parts) == 1 for one in snapshot.evaluations)
@@ -303,6 +342,16 @@ def test_a_board_that_cannot_be_made_says_why(snapshot: Snapshot, monkeypatch: p
     monkeypatch.setattr(boards, "leaderboard", refused)
     board = Boards(patience=60).of(snapshot)
     assert (board.whole, board.problem, board.table.height) == (False, "several targets", 4)
+
+
+@pytest.mark.parametrize("patience", [0, 60])
+def test_of_several_targets_without_a_main_one_nothing_is_ranked(tmp_path: Path, patience: float) -> None:
+    snapshot = Catalogue(explored(tmp_path / "run", targets=("label", "3"))).now()
+    board = Boards(patience).of(snapshot)
+    assert board.table.is_empty()
+    assert board.problem is not None
+    assert "several targets (3, label)" in board.problem
+    assert chosen_rows(board, BoardState(method="vanilla_gradients")).is_empty()
 
 
 def test_rows_of_the_board_are_filtered_and_sorted(snapshot: Snapshot) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -218,6 +219,18 @@ def test_decisions_explained_for_another_class_are_shown_as_such(tmp_path: Path)
     page, _ = page_of(made_run(tmp_path / "run", target="label", examples=0))
     assert {"Results", "Right and wrong decisions", "The eight cases"} <= set(page.headings)
     assert "label class" in page.text
+
+
+def test_a_run_of_several_targets_without_a_main_one_has_a_page(tmp_path: Path) -> None:
+    made = made_run(tmp_path / "run", target="label", examples=0)
+    info = json.loads((made.path / "run.json").read_text())
+    info["evaluations"]["evaluation-1"]["question"]["target"] = "3"
+    (made.path / "run.json").write_text(json.dumps(info))
+    for path in (made.path / "scores" / "evaluation-1").glob("*.parquet"):
+        pl.read_parquet(path).with_columns(target=pl.lit("3").cast(pl.Categorical)).write_parquet(path)
+    page, _ = page_of(ea.open_run(made.path))
+    assert "Right and wrong decisions" in page.headings
+    assert "Accuracy and alignment" not in page.headings
 
 
 @pytest.mark.parametrize("count", [45, pytest.param(195, marks=pytest.mark.slow)])

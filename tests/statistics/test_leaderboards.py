@@ -46,6 +46,19 @@ def test_accuracy_is_counted_over_images_with_wilsons_interval(run: Path) -> Non
         assert row["n_images"] == 60
 
 
+def test_of_several_targets_without_a_main_one_none_is_ranked(tmp_path: Path) -> None:
+    targets = ("cat", "cat", "dog")
+    scores = [table.with_columns(target=pl.lit(name)) for table, name in zip(SCORES, targets, strict=True)]
+    run = write_models(tmp_path / "run", scores)
+    for one in (run, pl.concat(scores)):
+        for asked in ({"sort": "top1"}, {"sort": "ea_iou_coverage"}, {"methods": ["gradcam"]}):
+            with pytest.raises(UsageError, match=r"several targets \(cat, dog\), none of them 'predicted'"):
+                leaderboard(one, **asked)  # type: ignore[arg-type]
+    assert leaderboard(pl.concat(scores).filter(target="cat"))["model"].to_list() == ["b", "a"]
+    main = [SCORES[0], *scores[1:]]
+    assert leaderboard(write_models(tmp_path / "main", main))["model"].to_list() == ["a"]
+
+
 def test_alignment_is_that_of_the_summary(run: Path) -> None:
     table = leaderboard(run, level=0.8)
     summary = ea.open_run(run).summary(level=0.8)

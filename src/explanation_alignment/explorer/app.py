@@ -114,7 +114,9 @@ class _Pages:
         snapshots, state = self._read(request, GalleryState)
         asked = {name for name, _ in _pairs(request)}
         if asked <= {"run"} and snapshots[state.chosen.run].evaluations:
-            return RedirectResponse(first_gallery(self.house, snapshots, state.chosen.run).address(), 303)
+            first = first_gallery(self.house, snapshots, state.chosen.run)
+            if first != state:  # else it leads here again
+                return RedirectResponse(first.address(), 303)
         return self._page(request, gallery_page(self.house, snapshots, state), snapshots, state.chosen.run)
 
     def decision(self, request: Request) -> Response:

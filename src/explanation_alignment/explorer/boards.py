@@ -13,6 +13,7 @@ from explanation_alignment.explorer.addresses.leaderboard import BoardState
 from explanation_alignment.explorer.catalogue import Evaluation, Snapshot, collect_some
 from explanation_alignment.runs.schema import NULL_METHODS
 from explanation_alignment.statistics.leaderboards import leaderboard
+from explanation_alignment.statistics.tables import no_main_target
 
 __all__ = ["KEYS", "Board", "Boards", "chosen_rows", "explains"]
 
@@ -29,7 +30,7 @@ class Board:
             chance levels and what is known of the models.
         stamp: of the snapshot it is of.
         whole: whether it has intervals and chance levels.
-        problem: why it has none, if that is not for want of time.
+        problem: why it has none, or no rows either, if that is not for want of time.
     """
 
     table: pl.DataFrame
@@ -78,13 +79,13 @@ class Boards:
             work.begun.wait()
             if work.plain is not None:
                 return work.plain
-        return Board(_plain(snapshot), snapshot.stamp, whole=False)
+        return _plain(snapshot)
 
     def _make(self, work: _Work) -> None:
         snapshot = work.snapshot
         board: Board | None = None
         try:
-            work.plain = Board(_plain(snapshot), snapshot.stamp, whole=False)
+            work.plain = _plain(snapshot)
             work.begun.set()
             table = leaderboard(snapshot.run, all_keys=True, methods=list(snapshot.vocabulary.methods))
             board = Board(table, snapshot.stamp, whole=True)
@@ -131,15 +132,17 @@ def explains(method: str) -> bool:
     return method.partition("(")[0] not in NULL_METHODS
 
 
-def _plain(snapshot: Snapshot) -> pl.DataFrame:
-    """Means and counts alone, in the columns of a leaderboard."""
+def _plain(snapshot: Snapshot) -> Board:
+    """Means and counts alone, in the columns of a leaderboard; no rows where none of the targets is the main one."""
     targets = {one.target for one in snapshot.evaluations}
     main = next(iter(targets)) if len(targets) == 1 else "predicted"
     chosen = [one for one in snapshot.evaluations if one.target == main]
     with snapshot.run.reading():
         tables = collect_some([_means(one, snapshot.vocabulary.metrics) for one in chosen])
     empty = {name: pl.Int64() if name == "seed" else pl.String() for name in KEYS}
-    return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(schema=empty)
+    table = pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame(schema=empty)
+    problem = None if chosen or not targets else no_main_target(targets)
+    return Board(table, snapshot.stamp, whole=False, problem=problem)
 
 
 def _means(one: Evaluation, metrics: tuple[str, ...]) -> pl.LazyFrame:

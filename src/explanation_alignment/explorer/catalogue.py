@@ -10,7 +10,7 @@ import hashlib
 import stat
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from explanation_alignment.runs.reader import Run, open_run
 from explanation_alignment.runs.schema import ATTRIBUTE_PREFIX
 from explanation_alignment.statistics.tables import metric_columns
 
-__all__ = ["ATTRIBUTE_VALUES", "Catalogue", "Evaluation", "Part", "Snapshot", "collect_some", "heights"]
+__all__ = ["ATTRIBUTE_VALUES", "Catalogue", "Evaluation", "Part", "Snapshot", "collect_some", "heights", "own_files"]
 
 #: Values of an attribute that are offered; with more, one is typed.
 ATTRIBUTE_VALUES: Final = 60
@@ -268,21 +268,33 @@ class Catalogue:
         return self._schemas[part]
 
 
+def own_files(run: Path, files: Iterable[Path]) -> Iterator[Path]:
+    """Those of a run's files that are its own: no links, and below none that leads out of it."""
+    root = run.resolve()
+    inside: dict[Path, bool] = {}
+    for path in files:
+        folder = path.parent
+        if folder not in inside:
+            inside[folder] = folder.resolve().is_relative_to(root)
+        try:
+            regular = inside[folder] and stat.S_ISREG(path.lstat().st_mode)
+        except OSError:  # compacted meanwhile
+            continue
+        if regular:
+            yield path
+
+
 def _parts(run: Path, slug: str) -> tuple[Part, ...]:
     """The parts of an evaluation; none where its folder is not one of the run's own."""
     if Path(slug).name != slug or slug in ("", ".", "..") or "\\" in slug:
         return ()
-    folder = run / "scores" / slug
-    if not folder.resolve().is_relative_to(run.resolve()):
-        return ()
     found: list[Part] = []
-    for path in part_files(folder):
+    for path in own_files(run, part_files(run / "scores" / slug)):
         try:
             known = path.lstat()
-        except OSError:  # compacted meanwhile
+        except OSError:
             continue
-        if stat.S_ISREG(known.st_mode):
-            found.append(Part(path, known.st_mtime_ns, known.st_size))
+        found.append(Part(path, known.st_mtime_ns, known.st_size))
     return tuple(found)
 
 

@@ -12,7 +12,7 @@ from explanation_alignment.explorer.addresses.vocabulary import rising
 from explanation_alignment.explorer.boards import Board, chosen_rows, explains
 from explanation_alignment.explorer.catalogue import Evaluation, Snapshot
 
-__all__ = ["compare_chosen", "gallery_first", "region_first", "scatter_chosen"]
+__all__ = ["compare_chosen", "gallery_first", "scatter_chosen"]
 
 
 def gallery_first(snapshot: Snapshot, board: Board, run: str) -> GalleryState:
@@ -34,12 +34,6 @@ def gallery_first(snapshot: Snapshot, board: Board, run: str) -> GalleryState:
     return GalleryState(chosen=chosen, sort="picture")
 
 
-def region_first(snapshot: Snapshot, evaluations: list[Evaluation]) -> str | None:
-    """The first region that all of these have."""
-    shared = [name for name in snapshot.vocabulary.regions if all(name in one.regions for one in evaluations)]
-    return shared[0] if shared else None
-
-
 def scatter_chosen(state: ScatterState, snapshot: Snapshot) -> ScatterState:
     """The state with nothing open, as far as the run has it."""
     known = snapshot.vocabulary
@@ -56,7 +50,9 @@ def scatter_chosen(state: ScatterState, snapshot: Snapshot) -> ScatterState:
                 region=regions[0],
                 metric=state.metric or next(iter(known.metrics), None),
             )
-    raise UsageError("no evaluation of this run has this dataset, method, binarization and region together")
+    raise UsageError(
+        "no evaluation of this run has this dataset, method, binarization and region together; leave one of them open"
+    )
 
 
 def compare_chosen(state: CompareState, snapshots: Mapping[str, Snapshot]) -> CompareState:

@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from explanation_alignment.errors import RunError
+from explanation_alignment.explorer.catalogue import own_files
 from explanation_alignment.explorer.pictures import Key, Mask, Pictures, Pixels
 from explanation_alignment.runs.parts import part_files, units_of
 from explanation_alignment.runs.saved_maps import read_maps, unit_files
@@ -40,19 +41,21 @@ class KeptMaps:
 
     def there(self, slug: str) -> bool:
         """Whether maps of an evaluation were kept."""
-        return next(self._own("maps", slug).glob("unit-*.parquet"), None) is not None
+        files = (self._run / "maps" / slug).glob("unit-*.parquet")
+        return next(own_files(self._run, files), None) is not None
 
     def find(self, key: Key) -> Pictures | None:
         """The map of a decision, in grey in the place of its image; None where none was kept.
 
         Raises:
-            RunError: a file of the maps or the scores is damaged.
+            RunError: a file of the maps or the scores is damaged, or their folder leads out of the run.
         """
+        folder = self._own("maps", key.slug)
         unit = self._unit(key) if self.there(key.slug) else None
         if unit is None:
             return None
-        path = self._own("maps", key.slug) / unit
-        if not path.is_file():
+        path = folder / unit
+        if not any(own_files(self._run, [path])):
             return None
         found = next(iter(read_maps(path, methods=[key.method], sample_ids=[key.sample])), None)
         if found is None or found[2] is None:
@@ -65,9 +68,9 @@ class KeptMaps:
 
     def _unit(self, key: Key) -> str | None:
         """Name of the file of maps with a sample."""
-        files = part_files(self._own("scores", key.slug))
+        files = self._rows_of(key.slug)
         if any(first != last for first, last in map(units_of, files)):  # else a file has the same name in both
-            files = unit_files(self._own("maps", key.slug))
+            files = list(own_files(self._run, unit_files(self._own("maps", key.slug))))
         names = tuple(file.name for file in files)
         with self._lock:
             known = self._parts.get(key.slug)
@@ -84,15 +87,18 @@ class KeptMaps:
         """What the scores say of the decision's mask."""
         names = {"sample_id": key.sample, "method": key.method, "binarization": key.binarization, "region": key.region}
         chosen = pl.all_horizontal(pl.col(name).cast(pl.String) == value for name, value in names.items())
-        for path in part_files(self._own("scores", key.slug)):
+        for path in self._rows_of(key.slug):
             rows = _collected(pl.scan_parquet(path, glob=False).filter(chosen), path)
             if rows.height:
                 return rows.select("salient_area", "map_height", "map_width").row(0, named=True)
         return None
 
+    def _rows_of(self, slug: str) -> list[Path]:
+        return list(own_files(self._run, part_files(self._own("scores", slug))))
+
     def _own(self, kind: str, slug: str) -> Path:
         folder = self._run / kind / slug
-        if not folder.resolve().is_relative_to((self._run / kind).resolve()):
+        if not folder.resolve().is_relative_to(self._run.resolve() / kind):
             raise RunError(f"{folder}: leads out of the run; only a run's own files are shown")
         return folder
 

@@ -157,7 +157,7 @@ class Examples:
 
     def _file(self, slug: str, table: str) -> Path:
         path = self._folder / slug / f"{table}.parquet"
-        if not path.resolve().is_relative_to(self._folder.resolve()):
+        if not path.resolve().is_relative_to(self._folder.parent.resolve() / self._folder.name):
             raise RunError(f"{path}: leads out of the run; only a run's own files are shown")
         return path
 

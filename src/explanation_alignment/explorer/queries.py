@@ -38,8 +38,6 @@ _SCANNED: Final = 32
 _Answer = TypeVar("_Answer", "Selection", "Pairs")
 
 _WORDS: Final = ("model", "dataset", "target", "method", "binarization", "region", "status")
-#: What a download of two models has of each.
-_OF_A_SIDE: Final = ("model", "seed", "method", "binarization", "prediction", "confidence", "correct", "status")
 _NEEDED: Final = pl.Schema(
     [
         ("_evaluation", pl.UInt32()),
@@ -159,8 +157,8 @@ class Questions:
             places: columns ``_evaluation`` and ``_row``.
 
         Returns:
-            Every column of the run, words as String, then ``case`` (null where a metric it needs is missing) and
-            ``_slug``, the evaluation.
+            Every column of the run, null where an evaluation lacks it, words as String, then ``case`` (null where a
+            metric it needs is missing) and ``_slug``, the evaluation.
 
         Raises:
             RunError: a part cannot be read.
@@ -178,7 +176,8 @@ class Questions:
                     chosen = scan.filter(pl.col("_row").is_in(wanted.tolist()))
                     frames.append(_in_full(chosen, one).with_columns(_evaluation=pl.lit(place, pl.UInt32)))
             if not frames:
-                return pl.DataFrame(schema={**{name: pl.String() for name in snapshot.columns}, "case": pl.Enum(CASES)})
+                words = {name: pl.String() for name in (*snapshot.columns, "case", "_slug")}
+                return pl.DataFrame(schema=words | {"case": pl.Enum(CASES)})
             table = pl.concat(collect_some(frames), how="diagonal_relaxed")
         ordered = places.select(pl.col("_evaluation", "_row").cast(pl.UInt32)).join(
             table.with_columns(pl.col("_row").cast(pl.UInt32)),
@@ -186,9 +185,9 @@ class Questions:
             how="left",
             maintain_order="left",
         )
-        last = ["case", "_slug"]
-        known = [name for name in snapshot.columns if name in ordered.columns]
-        return ordered.select(*known, *last)
+        lacking = {name: kind for name, kind in snapshot.columns.items() if name not in ordered.columns}
+        whole = ordered.with_columns(pl.lit(None, kind).alias(name) for name, kind in lacking.items())
+        return whole.select(*snapshot.columns, "case", "_slug")
 
     def chunks(self, snapshot: Snapshot, places: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """The same rows, as many at a time as memory bears.
@@ -201,7 +200,7 @@ class Questions:
             yield self.rows(snapshot, places.slice(start, _CHUNK))
 
     def decision(self, snapshot: Snapshot, dataset: str, sample: str, target: str | None = None) -> pl.DataFrame:
-        """Every row of one image, in the order of the run; columns as of :meth:`rows`.
+        """Every row of one image, in the order of the run; of the columns of :meth:`rows` those of its evaluations.
 
         Raises:
             RunError: a part cannot be read, or no evaluation has such a sample.
@@ -322,8 +321,6 @@ def _needed(
 
 def _has_picture(pictured: frozenset[str]) -> pl.Expr:
     """1 where a sample is among these, else 0."""
-    if not pictured:
-        return pl.lit(0, pl.Float32)
     return pl.col("sample_id").is_in(sorted(pictured)).cast(pl.Float32)
 
 

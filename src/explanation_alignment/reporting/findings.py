@@ -64,6 +64,8 @@ def _results(material: Material) -> list[str]:
     """Each line of the main view; where there are many, the ends of both rankings."""
     method, binarization = material.method
     metric = material.metric
+    if material.board is None:
+        return []
     board = material.board.filter(
         pl.col("method") == method,
         pl.col("binarization") == binarization,

@@ -181,8 +181,10 @@ class Material:
         return without_nulls(summary.filter(pl.col("group") == every, pl.col("dataset").is_in(self.datasets)))
 
     @cached_property
-    def board(self) -> pl.DataFrame:
-        """The leaderboard: a row a model, dataset, method and region."""
+    def board(self) -> pl.DataFrame | None:
+        """The leaderboard: a row a model, dataset, method and region; None where no target is the main one."""
+        if "all" not in self.summary["group"]:
+            return None
         return leaderboard(self.run, sort="top1", pool_seeds=self.pools_seeds, all_keys=True, level=self.level)
 
     def by(self, column: str, metrics: Sequence[str] | None = None) -> pl.DataFrame:

@@ -14,13 +14,20 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from explanation_alignment.errors import UnknownNameError
+from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.runs.parts import has_scores
 from explanation_alignment.runs.reader import Run
 from explanation_alignment.statistics.inputs import RunOrScores, as_run, score_rows, without_nulls
 from explanation_alignment.statistics.intervals import Estimate, MeanEstimator, Scale
 from explanation_alignment.statistics.summary import summarise
-from explanation_alignment.statistics.tables import cells_of, cluster_column, estimate_cells, metric_columns, unit_of
+from explanation_alignment.statistics.tables import (
+    cells_of,
+    cluster_column,
+    estimate_cells,
+    metric_columns,
+    no_main_target,
+    unit_of,
+)
 
 __all__ = ["EA_PARTS", "TIMM_COLUMNS", "crop_share", "leaderboard", "leaderboard_metrics"]
 
@@ -106,7 +113,7 @@ def leaderboard(
 
     Raises:
         UnknownNameError: there is no such column, metric, model, dataset, method, region or cluster.
-        UsageError: the level means nothing.
+        UsageError: the level means nothing, or there are several targets, none of them ``predicted``.
         RunError: the run cannot be read or has no scores.
 
     Example:
@@ -126,7 +133,10 @@ def leaderboard(
     else:
         rows = score_rows(run_or_scores)
         summary = summarise(rows, level=level, cluster=cluster, pool_seeds=pool_seeds, metrics=metrics)
-    summary = summary.filter(pl.col("group") == "all")
+    main = summary.filter(pl.col("group") == "all")
+    if main.is_empty() and not summary.is_empty():  # then each group is a target
+        raise UsageError(no_main_target(summary["group"].unique().str.strip_prefix("target=")))
+    summary = main
     for column, wanted in (("model", models), ("dataset", datasets), ("method", methods), ("region", regions)):
         summary = _only(summary, column, wanted)
     if methods is None:

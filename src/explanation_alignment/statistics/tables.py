@@ -36,6 +36,7 @@ __all__ = [
     "main_rows",
     "main_target",
     "metric_columns",
+    "no_main_target",
     "scale_of",
     "unit_of",
 ]
@@ -235,12 +236,17 @@ def main_rows(rows: pl.DataFrame) -> pl.DataFrame:
     """
     kept = rows.filter(pl.col("target").eq_missing(pl.lit(main_target(rows))))
     if kept.is_empty() and not rows.is_empty():
-        targets = ", ".join(sorted(str(target) for target in rows["target"].unique()))
-        raise UsageError(
-            f"the decisions were explained for several targets ({targets}), none of them 'predicted', and are not "
-            "mixed; keep one target's rows, such as scores.filter(pl.col('target') == '...')"
-        )
+        raise UsageError(no_main_target(rows["target"].unique()))
     return kept
+
+
+def no_main_target(targets: Iterable[str]) -> str:
+    """What to say where there are several targets, none of them ``predicted``: none is the main one."""
+    named = ", ".join(sorted(str(target) for target in targets))
+    return (
+        f"the decisions were explained for several targets ({named}), none of them 'predicted', and are not mixed; "
+        "keep one target's rows, such as scores.filter(pl.col('target') == '...')"
+    )
 
 
 def areas_of(rows: pl.DataFrame) -> tuple[_Floats, _Floats, _Floats]:

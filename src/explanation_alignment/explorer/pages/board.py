@@ -131,6 +131,7 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
     known = [level for level in levels if level is not None]
     content = {
         "state": state,
+        "asked": asked,
         "empty": False,
         "points": _named(points),
         "without": without,
@@ -144,6 +145,7 @@ def scatter_page(house: House, snapshots: Mapping[str, Snapshot], asked: Scatter
         "height": _HEIGHT,
         "whole": board.whole,
         "problem": board.problem,
+        "some": board.table.height > 0,
     }
     return Page("scatter.html.j2", "Accuracy and alignment", content)
 

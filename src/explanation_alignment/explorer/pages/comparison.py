@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import polars as pl
 
 from explanation_alignment.explorer.addresses.comparison import CompareState
 from explanation_alignment.explorer.addresses.fields import OUTCOMES
+from explanation_alignment.explorer.addresses.vocabulary import rising
 from explanation_alignment.explorer.catalogue import Snapshot
 from explanation_alignment.explorer.choosing import compare_chosen
 from explanation_alignment.explorer.house import House, Page
@@ -59,12 +61,19 @@ def compare_page(house: House, snapshots: Mapping[str, Snapshot], asked: Compare
         return Page("compare.html.j2", "Two models", {"state": asked, "empty": True})
     state, pairs = compared(house, snapshots, asked)
     pages = max(1, math.ceil(pairs.places.height / state.size))
-    shown = state.but(page=min(state.page, pages))
+    shown = state.but(  # what follows from the rest stays open, so that the rest can be changed
+        page=min(state.page, pages),
+        region=asked.region,
+        a=replace(state.a, binarization=asked.a.binarization),
+        b=replace(state.b, binarization=asked.b.binarization),
+    )
     places = pairs.places.slice((shown.page - 1) * state.size, state.size)
     left, right = (_cards(house, snapshots, side.run, places, name, state) for name, side in _sides(state))
     computing = [computation(house, side.run, own) for own, (_, side) in zip((left, right), _sides(state), strict=True)]
     content = {
         "state": shown,
+        "filled": state,
+        "both": _both(state, snapshots),
         "empty": False,
         "asked_page": asked.page,
         "pages": pages,
@@ -84,6 +93,16 @@ def compare_page(house: House, snapshots: Mapping[str, Snapshot], asked: Compare
 
 def _sides(state: CompareState) -> tuple[tuple[str, Any], tuple[str, Any]]:
     return ("a", state.a), ("b", state.b)
+
+
+def _both(state: CompareState, snapshots: Mapping[str, Snapshot]) -> Mapping[str, Sequence[str]]:
+    """What both have, and so an address may name."""
+    one, other = (snapshots[side.run].vocabulary for _, side in _sides(state))
+    found = {
+        name: [value for value in getattr(one, name) if value in getattr(other, name)]
+        for name in ("datasets", "targets", "regions", "metrics")
+    }
+    return {**found, "metrics": rising(found["metrics"])}
 
 
 def _cards(

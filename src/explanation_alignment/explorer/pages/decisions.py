@@ -60,7 +60,8 @@ class Card:
 
 def cards(house: House, run: str, snapshot: Snapshot, rows: pl.DataFrame, layers: tuple[str, ...]) -> list[Card]:
     """The rows as cards, in their order."""
-    metrics = [name for name in snapshot.vocabulary.metrics if name in rows.columns]
+    columns = {name for slug in rows["_slug"].unique() for name in snapshot.by_slug[slug].schema}
+    metrics = [name for name in snapshot.vocabulary.metrics if name in columns]
     levels = {name: chances(rows, name) for name in metrics} if rows.height else {}
     mapped = {slug: house.mapped(run, slug) for slug in rows["_slug"].unique()} if rows.height else {}
     made = []
@@ -109,8 +110,8 @@ def option_classes(snapshot: Snapshot, dataset: str | None) -> list[tuple[str, s
 
 
 def _in_words(row: Mapping[str, Any], label: str, prediction: str) -> str:
-    right = "right" if row["correct"] else "wrong"
-    said = f"predicted {prediction}, {right}" if row["correct"] else f"predicted {prediction}, wrong: {label}"
+    verdict = {None: "undecided", True: "right", False: f"wrong: {label}"}[row["correct"]]
+    said = f"predicted {prediction}, {verdict}"
     areas = (row["salient_area"], row["annotation_area"])
     if row["status"] != "ok" or None in areas:
         return f"{row['sample_id']}: {said}; {row['method']} on {row['region']}: {row['status'].replace('_', ' ')}"

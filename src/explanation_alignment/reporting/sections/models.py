@@ -22,7 +22,9 @@ _NAMED: Final = 6
 
 
 def scatter_section(material: Material) -> Section | None:
-    """Who is right, and who for the right reason; None for one model."""
+    """Who is right, and who for the right reason; None for one model, or where none can be ranked."""
+    if material.board is None:
+        return None
     board = material.board.filter(pl.col("dataset").is_in(material.datasets), pl.col("top1").is_not_null())
     if board["model"].n_unique() < 2:
         return None
