@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -59,6 +60,15 @@ class Patches:
             {"patch": patch, "corner": corner},
             {"even": index % 2 == 0},
         )
+
+
+class UnevenPatches(Patches):
+    """:class:`Patches` of which three quarters are of one class, so that a balanced sample is not like the whole."""
+
+    name = "uneven"
+
+    def __getitem__(self, index: int) -> ea.Sample:
+        return replace(super().__getitem__(index), label=0 if index % 4 else 1 + index // 4 % 3)
 
 
 def small_network(seed: int = 0, classes: int = 4) -> nn.Module:

@@ -316,6 +316,47 @@ def test_the_fingerprint_knows_annotations_labels_and_image_sizes() -> None:
     assert len(seen) == 8
 
 
+def by_path(folder: Path, shade: int = 90, mask: np.ndarray = MASK) -> HuggingFaceDataset:
+    """A dataset in memory whose picture and mask are files in a folder."""
+    folder.mkdir(exist_ok=True)
+    picture(shade, (WIDTH, HEIGHT)).save(folder / "a.bmp")
+    mask_picture(mask).save(folder / "mask.bmp")
+    rows = {"image": [str(folder / "a.bmp")] * 2, "mask": [str(folder / "mask.bmp"), None]}
+    table = datasets.Dataset.from_dict(rows)
+    for column in rows:
+        table = table.cast_column(column, datasets.Image())
+    return HuggingFaceDataset(table, mask="mask", label="none")
+
+
+def test_the_fingerprint_knows_what_files_held_by_path_contain(tmp_path: Path) -> None:
+    one = by_path(tmp_path / "here")
+    assert (mask_of(one) == MASK).all()
+    assert by_path(tmp_path / "there").fingerprint == one.fingerprint  # the same on another machine
+    changed = by_path(tmp_path / "here", mask=~MASK)
+    assert (tmp_path / "here" / "mask.bmp").stat().st_size == (tmp_path / "there" / "mask.bmp").stat().st_size
+    assert changed.fingerprint != one.fingerprint
+    again = by_path(tmp_path / "here")
+    assert again.fingerprint == one.fingerprint
+    with (tmp_path / "here" / "a.bmp").open("ab") as file:
+        file.write(b"longer")
+    table = again._table
+    assert HuggingFaceDataset(table, mask="mask", label="none").fingerprint != one.fingerprint
+    (tmp_path / "here" / "mask.bmp").unlink()
+    lost = HuggingFaceDataset(table, mask="mask", label="none")  # what is missing is told where it is read
+    with pytest.raises(DatasetError, match=r"column mask: mask\.bmp"):
+        lost[0]
+
+
+def test_the_path_beside_a_mask_s_bytes_is_that_of_no_machine() -> None:
+    written = io.BytesIO()
+    mask_picture().save(written, "png")
+    seen = set()
+    for path in ("mask.png", "/home/me/mask.png", "/home/you/mask.png"):
+        table = made(mask=[{"bytes": written.getvalue(), "path": path}])
+        seen.add(HuggingFaceDataset(table, mask="mask", label="none").fingerprint)
+    assert len(seen) == 1
+
+
 def test_wrong_arguments_say_what_there_is(tmp_path: Path) -> None:
     table = made(mask=[mask_picture()], label=["a"])
     with pytest.raises(UsageError, match="mask=, boxes= or heatmap="):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from test_positives import Several
 
 import explanation_alignment as ea
+from explanation_alignment.datasets.base import Subset
+from explanation_alignment.datasets.positives import PositiveLabels
 from explanation_alignment.datasets.shuffled import ShuffledAnnotations, _squashed
 from explanation_alignment.errors import UsageError
-from toys import Patches
+from toys import Patches, small_classifier
 
 
 def test_every_annotation_is_used_once_by_another_image() -> None:
@@ -87,3 +91,43 @@ def test_a_thin_box_is_not_lost() -> None:
     wide = ea.Boxes(np.array([[5, 0, 6, 90], [0, 30, 60, 60]]), 90, 90)
     assert _squashed(wide, (9, 9)).xyxy.tolist() == [[0, 0, 1, 9], [0, 3, 6, 6]]
     assert _squashed(ea.Boxes(np.array([[1, 1, 3, 3]]), 3, 3), (49, 49)).xyxy.tolist() == [[16, 16, 49, 49]]
+
+
+def test_with_every_class_an_image_shows_the_null_asks_what_the_evaluation_asks(tmp_path: Path) -> None:
+    dataset, shuffled = Several(16), ShuffledAnnotations(Several(16))
+    real, null = PositiveLabels(dataset), PositiveLabels(shuffled)
+    assert null.ids() == real.ids()
+    assert null.accepted() == real.accepted()
+    assert null.name == "patches~shuffled~positives"
+    runs = [
+        ea.evaluate(small_classifier(), data, ["sobel"], tmp_path / data.name, target="positives", progress=False)
+        for data in (dataset, shuffled)
+    ]
+    told = [run.summary(metrics=["iou_coverage"]).filter(region="patch").row(0, named=True) for run in runs]
+    assert told[0]["n"] + told[0]["n_undefined"] == told[1]["n"] + told[1]["n_undefined"] == 24
+    assert told[0]["accuracy"] == told[1]["accuracy"]
+
+
+def test_each_class_of_an_image_takes_another_class_of_the_next_image() -> None:
+    dataset = Several(16)
+    shuffled = ShuffledAnnotations(dataset)
+    shown = dataset.positives()
+    for place, labels in enumerate(shown):
+        other = shuffled._next[place]
+        for turn, label in enumerate(labels):
+            sample = shuffled.read_for(place, label)
+            assert (sample.id, sample.label) == (dataset[place].id, label)
+            assert np.array_equal(np.asarray(sample.image), np.asarray(dataset[place].image))
+            theirs = shown[other]
+            expected = dataset.read_for(other, theirs[turn % len(theirs)]) if theirs else dataset[other]
+            mask, wanted = sample.annotations["patch"], expected.annotations["patch"]
+            assert mask is not None
+            assert wanted is not None
+            assert np.array_equal(mask.to_mask(), wanted.to_mask())
+    part = Subset(shuffled, [dataset.ids()[3]])
+    assert part.positives() == [shown[3]]
+
+
+def test_a_class_that_an_image_does_not_show_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"img/001 shows \[1\], not class 3"):
+        ShuffledAnnotations(Several(8)).read_for(1, 3)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.statistics import summarise, wilson_interval
 from explanation_alignment.statistics.assertions import CHECK_SCHEMA, check, parse
 from statistics_tables import random_scores, rows
+from toys import UnevenPatches, small_classifier
 
 METRICS = ["iou_coverage", "pointing_game", "pointing_game(tolerance=15)"]
 MODELS = ["resnet50", "resnet50.a1_in1k", "org/vit-b.v2", "file:m.py:build"]
@@ -109,6 +112,33 @@ def test_accuracy_counts_each_image_once() -> None:
     assert row["n"] == 40
     low, high = wilson_interval(images["correct"].sum(), 40)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((float(low), float(high)))
+
+
+def test_accuracy_of_a_sample_is_that_of_the_whole_dataset_as_the_summary_has_it(tmp_path: Path) -> None:
+    run = ea.evaluate(
+        small_classifier(), UnevenPatches(60), ["sobel"], tmp_path / "run", target="0", sample=16, progress=False
+    )
+    row = check(run, "small.accuracy >= 0").row(0, named=True)
+    [shown] = run.summary()["accuracy"].unique()
+    images = run.scores().unique("sample_id").select("label", "correct").to_dict(as_series=False)
+    label, right = np.array(images["label"]), np.array(images["correct"])
+    there = [45, 5, 5, 5]
+    by_hand = sum(n * right[label == k].mean() for k, n in enumerate(there)) / 60
+    assert by_hand != pytest.approx(right.mean())
+    assert row["value"] == pytest.approx(shown) == pytest.approx(by_hand)
+    assert (row["n"], row["n_undefined"]) == (16, 0)
+    # the interval is that of any other score of 0 or 1
+    hits = run.scores().with_columns(pointing_game=pl.col("correct").cast(pl.Float64))
+    of_hits = summarise(hits, metrics=["pointing_game"], populations=run.populations).row(0, named=True)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((of_hits["ci_low"], of_hits["ci_high"]))
+    assert row["ci_low"] < by_hand < row["ci_high"]
+    groups = run.summary(by=["even"]).unique("group").select("group", "accuracy").rows()
+    for group, value in groups:
+        if group != "all":
+            told = check(run, f"small.accuracy [group={group}] >= 0").row(0, named=True)
+            assert told["value"] == pytest.approx(value)
+            assert told["ci_low"] <= value <= told["ci_high"]
+    assert check(run.scores(), "small.accuracy >= 0")["value"].to_list() == pytest.approx([right.mean()])
 
 
 def four(value: float) -> pl.DataFrame:

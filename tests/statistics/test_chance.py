@@ -41,6 +41,24 @@ def test_expected_iou_where_the_series_takes_over() -> None:
         assert expected_iou(b, 4000, 10_000) == pytest.approx(summed_iou(b, 4000, 10_000), rel=1e-6)
 
 
+@pytest.mark.parametrize("side", [1400, 1500, 3000])
+def test_expected_iou_of_maps_of_many_megapixels(side: int) -> None:
+    # three areas of a map of more than 2 megapixels do not fit into one number of 64 bits
+    n = side**2
+    b, g = np.array([n // 10, n // 5, 3, n // 10]), np.array([n // 5, n // 3, 7, n // 5])
+    found = expected_iou(b, g, n)
+    # the overlap of large sets hardly varies, so that the mean of the ratio is the ratio of the means
+    overlap = b[:2] * (g[:2] / n)
+    assert found[:2] == pytest.approx(overlap / (b + g)[:2] / (1 - overlap / (b + g)[:2]), rel=1e-4)
+    assert found[2] == pytest.approx(7 / n * 3 / 9, rel=1e-4)  # of small ones it is 1 pixel or none
+    assert found[3] == found[0]
+
+
+def test_maps_of_many_megapixels_leave_the_small_ones_beside_them_as_they_are() -> None:
+    small = expected_iou([8, 5], [4, 9], 16)
+    assert expected_iou([8, 10_000_000, 5], [4, 20_000_000, 9], [16, 10**8, 16])[[0, 2]].tolist() == small.tolist()
+
+
 def test_expected_iou_at_the_edges() -> None:
     assert expected_iou([0, 5, 9, 9], [5, 0, 9, 3], 9).tolist() == [0, 0, 1, pytest.approx(1 / 3)]
     assert np.isnan(expected_iou(0, 0, 9))

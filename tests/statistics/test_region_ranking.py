@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from explanation_alignment.statistics.region_ranking import (
     ranks_over_seeds,
 )
 from explanation_alignment.statistics.summary import summarise
+from toys import UnevenPatches, small_classifier
 
 REGIONS = ("hair", "mouth", "skin", "nose")
 
@@ -114,6 +116,22 @@ def test_values_are_those_of_the_summary() -> None:
         known = summary[row["region"], metric[row["statistic"]]]
         assert row["value"] == pytest.approx(known[column[row["statistic"]]])
         assert row["chance"] == {"excess": 0.0, "lift": 1.0}.get(row["statistic"], known["chance"])
+
+
+def test_the_images_of_a_sample_are_ranked_as_they_come_intervals_and_chance_too(tmp_path: Path) -> None:
+    run = ea.evaluate(
+        small_classifier(),
+        UnevenPatches(60),
+        ["vanilla_gradients"],
+        tmp_path / "run",
+        metrics=["iou_coverage", "pointing_game", "saliency_coverage"],
+        sample=16,
+        progress=False,
+    )
+    table = rank_regions(run, n_resamples=100)
+    assert table.equals(rank_regions(run.scores(), n_resamples=100))
+    weighted = run.summary(metrics=["iou_coverage"]).select("region", "ea").rows()
+    assert dict(table.filter(statistic="iou").select("region", "value").rows()) != pytest.approx(dict(weighted))
 
 
 def test_first_and_the_lift_s_interval_are_those_of_a_loop_over_resamples() -> None:

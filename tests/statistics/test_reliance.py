@@ -378,6 +378,19 @@ def test_datasets_and_seeds_stay_apart_unless_pooled() -> None:
     assert (only_one["dataset"].to_list(), only_one["pooled"].null_count()) == (["d"] * 8, 8)
 
 
+@pytest.mark.parametrize("pool", ["seed", "dataset"])
+def test_what_is_pooled_has_one_null(pool: str) -> None:
+    scores = exchanged(0.1)
+    other = {"seed": 1, "dataset": "elsewhere"}[pool]
+    without = scores.with_columns(pl.lit(other).alias(pool), center_iou=pl.lit(None, pl.Float64))
+    both = pl.concat([scores, without.cast(dict(scores.schema))])  # type: ignore[arg-type]
+    apart = reliance(both, evidence=["digit"])
+    assert set(apart["null"]) == {"center", "chance"}
+    row = only(reliance(both, evidence=["digit"], pool=[pool]))
+    assert row["null"] == "chance"
+    assert row["excess"] == pytest.approx(0.4 - CHANCE)
+
+
 def test_accuracy_is_that_of_the_group() -> None:
     scores = exchanged(0.2).with_columns(correct=pl.col("attr_hair") == "dark")
     table = reliance(scores, evidence=["digit"], by=["hair", "correct"])
@@ -489,6 +502,16 @@ def test_what_is_asked_wrongly() -> None:
         reliance(scores, evidence=["digits"])
     with pytest.raises(UnknownNameError, match="region"):
         reliance(scores, evidence=["digit"], pairs={"blocks": []})
+    for wrong in (("first", "second"), [("first",)], [("first", "second", "third")], "first", [(1, 2)], ["ab"]):
+        with pytest.raises(
+            UsageError, match=r'pairs of .block.: expected a list of two datasets each, such as \[\("first'
+        ):
+            reliance(scores, evidence=["digit"], pairs={"block": wrong})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match=r"pairs: expected region -> .*; got \["):
+        reliance(scores, evidence=["digit"], pairs=[("first", "second")])  # type: ignore[arg-type]
+    dataset = scores["dataset"][0]
+    with pytest.raises(UsageError, match=r"evidence of .* is a list of regions, such as \['digit'\]; got 'digit'"):
+        reliance(scores, evidence={dataset: "digit"})
     with pytest.raises(UsageError, match="no analytic chance level"):
         reliance(scores, evidence=["digit"], metric="heatmap_kl")
     with pytest.raises(UsageError, match="margin"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -188,15 +189,32 @@ class HuggingFaceDataset(IndexedDataset):
         sha = hashlib.sha256()
         for batch in self._batches([self._image, *self._annotated]):
             images = batch.column(self._image).combine_chunks()
-            if pa.types.is_struct(images.type):
+            if _holds_pictures(images.type):
                 sha.update(_digest(pc.fill_null(pc.binary_length(images.field("bytes")), -1)))
-                paths = [None if path is None else Path(path).name for path in images.field("path").to_pylist()]
-                sha.update(json.dumps(paths).encode())
+                sha.update(json.dumps(_file_names(images)).encode())
+                held = [self._held(path) for path in _paths_alone(images)]
+                if held:
+                    sha.update(json.dumps([None if file is None else file.stat().st_size for file in held]).encode())
             else:
                 sha.update(_digest(images))
             for column in self._annotated:
-                sha.update(_digest(batch.column(column).combine_chunks()))
+                values = batch.column(column).combine_chunks()
+                if _holds_pictures(values.type):
+                    sha.update(_digest(_with_file_names(values)))
+                    for path in _paths_alone(values):
+                        file = self._held(path)
+                        sha.update(b"" if file is None else hashlib.sha256(file.read_bytes()).digest())
+                else:
+                    sha.update(_digest(values))
         return sha.hexdigest()
+
+    def _held(self, path: str) -> Path | None:
+        """The regular file that a path names, where it may be read; None else, which reading it explains."""
+        try:
+            file = self._file(path, "")
+            return file if file.is_file() and os.access(file, os.R_OK) else None
+        except (DatasetError, OSError, ValueError):
+            return None
 
     def _read(self, index: int) -> Sample:
         row = self._table[index]
@@ -258,10 +276,7 @@ class HuggingFaceDataset(IndexedDataset):
             return Image.fromarray(pixels)
         if value.get("bytes") is not None:
             return decode_image(io.BytesIO(value["bytes"]), f"column {column}", plain=plain)
-        path = value.get("path")
-        if not path or "://" in path:
-            raise DatasetError(f"column {column}: {path!r} is not in the dataset, and nothing is fetched")
-        file = Path(path) if self._root is None else inside(self._root, path)
+        file = self._file(value.get("path"), column)
         try:
             if file.exists() and not file.is_file():  # opening a pipe would wait for ever
                 raise DatasetError(f"column {column}: {file.name}: no regular file")
@@ -269,6 +284,11 @@ class HuggingFaceDataset(IndexedDataset):
                 return decode_image(handle, file.name, plain=plain)
         except OSError as error:
             raise DatasetError(f"column {column}: {file.name}: {error.strerror or error}") from error
+
+    def _file(self, path: str | None, column: str) -> Path:
+        if not path or "://" in path:
+            raise DatasetError(f"column {column}: {path!r} is not in the dataset, and nothing is fetched")
+        return Path(path) if self._root is None else inside(self._root, path)
 
 
 def _library() -> Any:
@@ -455,6 +475,30 @@ def _array(value: Any, column: str) -> NDArray[np.generic]:
     if numbers.dtype.kind not in "biuf" or numbers.ndim != 2:
         raise DatasetError(f"column {column}: expected pictures or arrays (height, width)")
     return numbers
+
+
+def _holds_pictures(kind: Any) -> bool:
+    """Whether a column is of pictures as the library keeps them: bytes, or the path of a file."""
+    return pa.types.is_struct(kind) and {field.name for field in kind} == {"bytes", "path"}
+
+
+def _file_names(pictures: Any) -> list[str | None]:
+    """The last part of each path: the folders above it are those of one machine."""
+    return [None if path is None else Path(path).name for path in pictures.field("path").to_pylist()]
+
+
+def _paths_alone(pictures: Any) -> list[str]:
+    """The paths of pictures whose bytes are not in the table."""
+    alone = pc.and_(pc.is_null(pictures.field("bytes")), pc.is_valid(pictures.field("path")))
+    paths: list[str] = pictures.field("path").filter(alone).to_pylist()
+    return paths
+
+
+def _with_file_names(pictures: Any) -> Any:
+    """The same with :func:`_file_names` for paths."""
+    columns = {"bytes": pictures.field("bytes"), "path": pa.array(_file_names(pictures), pictures.type["path"].type)}
+    kinds = list(pictures.type)
+    return pa.StructArray.from_arrays([columns[kind.name] for kind in kinds], fields=kinds, mask=pictures.is_null())
 
 
 def _digest(array: Any) -> bytes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from explanation_alignment.datasets.base import IndexedDataset, labels_of
+from explanation_alignment.datasets.base import IndexedDataset, labels_of, positives_of, read_for
 from explanation_alignment.errors import UsageError
 from explanation_alignment.sample import AnnotatedDataset, Annotation, Boxes, Heatmap, Mask, Sample
 
@@ -23,7 +26,8 @@ class ShuffledAnnotations(IndexedDataset):
 
     The images form one ring in the order of a hash of their ids; each takes the annotations of the next, so that every
     annotation is used once. Where the two images' sizes differ, the annotation is squashed to the image's size, which
-    keeps its place relative to the edges; boxes grow to whole pixels.
+    keeps its place relative to the edges; boxes grow to whole pixels. Images show the classes they showed: the first of
+    them takes what is annotated for the first class of the next image, and so on, starting over where that has fewer.
 
     Args:
         dataset: whose annotations are passed on; at least two samples.
@@ -56,14 +60,42 @@ class ShuffledAnnotations(IndexedDataset):
             toy=bool(getattr(dataset, "toy", False)),
         )
 
+    def positives(self) -> Sequence[Sequence[int]]:
+        """Every class each sample shows, as the dataset knows it."""
+        return self._shown
+
+    def read_for(self, index: int, label: int) -> Sample:
+        """A sample with what another image has annotated for one of its own classes.
+
+        Raises:
+            UsageError: the image does not show the class.
+        """
+        other = self._next[index]
+        shown, others = self._shown[index], self._shown[other]
+        if label not in shown:
+            raise UsageError(f"{self.name}: {self.ids()[index]} shows {[*shown]}, not class {label}; give one it shows")
+        turn = shown.index(label)
+        lender = read_for(self._dataset, other, others[turn % len(others)]) if others else self._dataset[other]
+        return replace(_lent(self._dataset[index], lender), label=label)
+
+    @cached_property
+    def _shown(self) -> Sequence[Sequence[int]]:
+        # a dataset that does not say would be decoded for its labels, which are known here
+        knows = callable(getattr(self._dataset, "positives", None))
+        return positives_of(self._dataset) if knows else super().positives()
+
     def _read(self, index: int) -> Sample:
-        own, other = self._dataset[index], self._dataset[self._next[index]]
-        size = (own.image.height, own.image.width)
-        annotations = {
-            region: None if annotation is None else _squashed(annotation, size)
-            for region, annotation in other.annotations.items()
-        }
-        return Sample(own.id, own.image, own.label, annotations, own.attributes)
+        return _lent(self._dataset[index], self._dataset[self._next[index]])
+
+
+def _lent(own: Sample, other: Sample) -> Sample:
+    """A sample with another's annotations, in its own size."""
+    size = (own.image.height, own.image.width)
+    annotations = {
+        region: None if annotation is None else _squashed(annotation, size)
+        for region, annotation in other.annotations.items()
+    }
+    return Sample(own.id, own.image, own.label, annotations, own.attributes)
 
 
 def _squashed(annotation: Annotation, size: tuple[int, int]) -> Annotation:

@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import polars as pl
 
 from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.specs import format_call, parse_call
 from explanation_alignment.statistics.comparing.rows import ACCURACY
 from explanation_alignment.statistics.inputs import RunOrScores, as_run, score_rows
-from explanation_alignment.statistics.intervals import wilson_interval
+from explanation_alignment.statistics.intervals import MeanEstimator, Scale, wilson_interval
+from explanation_alignment.statistics.stratified import DESIGN_KEY, Design, Populations, design_of, estimate_sampled
 from explanation_alignment.statistics.summary import summarise
-from explanation_alignment.statistics.tables import ANNOTATION_SIZE, group_columns, metric_columns
+from explanation_alignment.statistics.tables import ANNOTATION_SIZE, cells_of, group_columns, metric_columns
 
 __all__ = ["CHECK_SCHEMA", "Assertion", "check", "parse"]
 
@@ -188,7 +190,8 @@ def check(
     every seed, dataset, method and binarization. A group is one of
     :func:`~explanation_alignment.statistics.summary.summarise`: ``hair=dark``, ``class=cat``,
     ``annotation_size=05-15%``, ``target=cat`` (a target other than the main one). ``adjusted`` is (EA - chance) /
-    (ceiling - chance), its interval that of EA on the same scale. An undefined value satisfies nothing.
+    (ceiling - chance), its interval that of EA on the same scale. An undefined value satisfies nothing. In a run of a
+    class-balanced sample every value, ``accuracy`` with its interval too, is for the whole dataset, as in its summary.
 
     Args:
         run_or_scores: a run, its folder, or rows of its ``scores``.
@@ -235,8 +238,8 @@ def check(
     # accuracy needs some metric's rows to be counted by
     populations = None if run is None else run.populations
     summary = summarise(scores, by=by, metrics=used or metrics[:1], level=level, populations=populations)
-    correct = _decisions(scores, [column for column in by if column not in _OF_ROWS])
-    parts = [_check(claim, columns, summary, correct, evidence, confident, level) for claim in claims]
+    correct = _decisions(scores, [column for column in by if column not in _OF_ROWS], level, populations)
+    parts = [_check(claim, columns, summary, correct, evidence, confident) for claim in claims]
     return pl.concat(parts)
 
 
@@ -253,26 +256,69 @@ def _group(group: str, columns: Sequence[str]) -> str:
     return f"{_group_column(group, columns)}={group.partition('=')[2].strip()}"
 
 
-def _decisions(scores: pl.DataFrame | pl.LazyFrame, by: Sequence[str]) -> pl.DataFrame:
-    """(model, seed, dataset, group) -> how many decisions there are, were made and are right, each image once."""
+def _decisions(
+    scores: pl.DataFrame | pl.LazyFrame, by: Sequence[str], level: float, populations: Populations | None
+) -> pl.DataFrame:
+    """(model, seed, dataset, group) -> accuracy, its interval and denominators, each image once.
+
+    Of a class-balanced sample it is the accuracy on the whole dataset, as in a summary.
+    """
     place = ["model", "seed", "dataset"]
     rows = scores.lazy().with_columns(pl.col("model", "dataset").cast(pl.String))
-    images = rows.group_by(*place, "sample_id").agg(  # a row of the image may have failed
-        pl.col("correct").max().alias("_correct"), *(pl.col(name).drop_nulls().first() for name in by)
+    design, drawn = None, [pl.lit(None, pl.Float64).alias("_weight"), pl.lit(None, pl.Int64).alias("_stratum")]
+    if populations:
+        wanted = dict.fromkeys([*DESIGN_KEY, "sample_id", "label", "status", "correct", *by])
+        table = rows.select(*wanted).collect()
+        rows, design = table.lazy(), design_of(table, populations)
+        if design is not None:
+            drawn = [
+                pl.lit(pl.Series("_weight", design.weight).fill_nan(None)),
+                pl.lit(pl.Series("_stratum", design.stratum)),
+            ]
+    images = (
+        rows.with_columns(drawn)
+        .group_by(*place, "sample_id")
+        .agg(  # a row of the image may have failed; the samples of several targets are taken as one
+            pl.col("correct").max().alias("_correct"),
+            pl.col("_weight").max(),
+            pl.col("_stratum").min(),
+            *(pl.col(name).drop_nulls().first() for name in by),
+        )
+        .collect()
     )
+    if design is not None:  # sums of weights are the same to the last bit in one order only
+        images = images.sort(*place, "sample_id")
     labels = [
         pl.lit("all"),
         *(pl.format(f"{name}={{}}", pl.col(name).cast(pl.String).fill_null("null")) for name in by),
     ]
-    counted = [
-        images.group_by(*place, group=label).agg(
-            images=pl.len().cast(pl.Int64),
-            n=pl.col("_correct").count().cast(pl.Int64),
-            hits=pl.col("_correct").sum().cast(pl.Float64),
-        )
-        for label in labels
-    ]
-    return pl.concat(counted).sort(*place, "group").collect()
+    parts = [_accuracies(images.with_columns(group=label), [*place, "group"], design, level) for label in labels]
+    return pl.concat(parts).sort(*place, "group")
+
+
+def _accuracies(images: pl.DataFrame, key: Sequence[str], design: Design | None, level: float) -> pl.DataFrame:
+    cells, cell = cells_of(images, key)
+    correct = images["_correct"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+    known = ~np.isnan(correct)
+    there, n = (np.bincount(which, minlength=cells.height) for which in (cell, cell[known]))
+    hits = np.bincount(cell[known], weights=correct[known], minlength=cells.height)
+    value = np.divide(hits, n, out=np.full(cells.height, np.nan), where=n > 0)
+    low, high = wilson_interval(hits, n, level)
+    if design is not None:
+        weight, stratum = images["_weight"].fill_null(np.nan).to_numpy(), images["_stratum"].to_numpy()
+        of_images = Design(weight, stratum, design.drawn, design.left)
+        scale, estimator = Scale(0, 1, binary=True), MeanEstimator(level=level)
+        found = estimate_sampled(of_images, cell, cells.height, [correct], [scale], estimator)
+        for c, [estimate] in found.items():
+            bounds = (estimate.mean, estimate.low, estimate.high)
+            value[c], low[c], high[c] = (np.nan if bound is None else bound for bound in bounds)
+    return cells.with_columns(
+        pl.Series("value", value).fill_nan(None),
+        pl.Series("ci_low", low).fill_nan(None),
+        pl.Series("ci_high", high).fill_nan(None),
+        pl.Series("n", n, pl.Int64),
+        pl.Series("n_undefined", there - n, pl.Int64),
+    )
 
 
 def _check(
@@ -282,7 +328,6 @@ def _check(
     decisions: pl.DataFrame,
     evidence: Sequence[str] | None,
     confident: bool,
-    level: float,
 ) -> pl.DataFrame:
     rows = decisions if claim.metric == ACCURACY else summary.filter(pl.col("metric") == claim.metric)
     if claim.model != "*":
@@ -319,7 +364,7 @@ def _check(
         rows = rows.filter(pl.col(name).cast(pl.String) == value)
     if rows.is_empty():
         raise UsageError(f"{claim.text!r} speaks of nothing in this run")
-    return pl.DataFrame([_row(claim, row, confident, level) for row in rows.iter_rows(named=True)], schema=CHECK_SCHEMA)
+    return pl.DataFrame([_row(claim, row, confident) for row in rows.iter_rows(named=True)], schema=CHECK_SCHEMA)
 
 
 def _canonical(method: str) -> str:
@@ -331,8 +376,8 @@ def _canonical(method: str) -> str:
     return format_call(name, arguments)
 
 
-def _row(claim: Assertion, row: Mapping[str, object], confident: bool, level: float) -> Mapping[str, object]:
-    values = _accuracy(row, level) if claim.metric == ACCURACY else _of_metric(row, claim.quantity == "adjusted")
+def _row(claim: Assertion, row: Mapping[str, object], confident: bool) -> Mapping[str, object]:
+    values = row if claim.metric == ACCURACY else _of_metric(row, claim.quantity == "adjusted")
     pick = {"low": values["ci_low"], "high": values["ci_high"]}
     if claim.quantity in ("chance", "n", "n_undefined"):
         value = row.get(claim.quantity, values.get(claim.quantity))
@@ -358,22 +403,6 @@ def _row(claim: Assertion, row: Mapping[str, object], confident: bool, level: fl
         "n": values["n"],
         "n_undefined": values["n_undefined"],
         "holds": isinstance(held, int | float) and holds(float(held), claim.value),
-    }
-
-
-def _accuracy(row: Mapping[str, object], level: float) -> dict[str, object]:
-    n, hits, images = row["n"], row["hits"], row["images"]
-    assert isinstance(n, int)
-    assert isinstance(hits, float)
-    assert isinstance(images, int)
-    low, high = wilson_interval(hits, n, level)
-    defined = n > 0
-    return {
-        "value": hits / n if defined else None,
-        "ci_low": float(low) if defined else None,
-        "ci_high": float(high) if defined else None,
-        "n": n,
-        "n_undefined": images - n,
     }
 
 

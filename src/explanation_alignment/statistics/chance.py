@@ -68,10 +68,27 @@ def expected_iou(salient_area: ArrayLike, annotation_area: ArrayLike, pixels: Ar
     _check_areas(b, g, n)
     # the IoU is symmetric in b and g, and the same areas return again and again: each triple is computed once
     small, large = np.minimum(b, g), np.maximum(b, g)
-    side = int(n.max()) + 1
-    key, row = np.unique((n * side + large) * side + small, return_inverse=True)
-    small, rest = key % side, key // side
-    return _iou_of_triples(small, rest % side, rest // side)[row].reshape(shape)
+    one, row = _distinct(n, large, small)
+    return _iou_of_triples(small[one], large[one], n[one])[row].reshape(shape)
+
+
+def _distinct(*columns: _Ints) -> tuple[_Ints, _Ints]:
+    """A row of each combination of values, the combinations in order, and of every row which combination it has.
+
+    The columns hold no negative numbers. One number stands for a combination, since rows of several sort slowly; where
+    it would pass 64 bits, what was joined so far is numbered anew by its rank, which is less than the number of rows.
+    """
+    code, span = np.zeros(columns[0].shape, np.int64), 1
+    for column in columns:
+        values = int(column.max()) + 1
+        if span * values > np.iinfo(np.int64).max:
+            known, code = np.unique(code, return_inverse=True)
+            span = known.size
+        code, span = code * values + column, span * values
+    found, row = np.unique(code, return_inverse=True)
+    one = np.empty(found.size, np.int64)
+    one[row] = np.arange(row.size)
+    return one, row
 
 
 def _iou_of_triples(b: _Ints, g: _Ints, n: _Ints) -> _Floats:

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 
 from explanation_alignment.errors import UnknownNameError, UsageError
-from explanation_alignment.statistics.inputs import RunOrScores, as_run, score_rows, without_nulls
+from explanation_alignment.statistics.inputs import RunOrScores, score_rows, without_nulls
 from explanation_alignment.statistics.intervals import MeanEstimator, resample_weights
 from explanation_alignment.statistics.summary import summarise
 from explanation_alignment.statistics.tables import ScoreTable, areas_of, group_columns, group_label, main_rows
@@ -94,8 +94,7 @@ class _Statistic:
 
     Args:
         metric: the column it is made of.
-        value: the summary's column with it, in the row of the metric.
-        low: the summary's lower bound of it; None where it has none.
+        low: the summary's lower bound of it, in the row of the metric; None where it has none.
         high: likewise.
         numerator: what is summed over the rows.
         denominator: what that is divided by.
@@ -104,7 +103,6 @@ class _Statistic:
     """
 
     metric: str
-    value: str
     low: str | None
     high: str | None
     numerator: Callable[[pl.DataFrame], _Floats]
@@ -133,14 +131,10 @@ def _annotated_share(rows: pl.DataFrame) -> _Floats:
 
 
 _STATISTICS: Final[Mapping[str, _Statistic]] = {
-    "excess": _Statistic(
-        "iou_coverage", "excess", "excess_low", "excess_high", _over_centre, _ones, chance=0.0, needs=_CENTRE
-    ),
-    "lift": _Statistic(
-        "saliency_coverage", "lift", None, None, _column("saliency_coverage"), _annotated_share, chance=1.0
-    ),
-    "iou": _Statistic("iou_coverage", "ea", "ci_low", "ci_high", _column("iou_coverage"), _ones, chance="chance"),
-    "hits": _Statistic("pointing_game", "ea", "ci_low", "ci_high", _column("pointing_game"), _ones, chance="chance"),
+    "excess": _Statistic("iou_coverage", "excess_low", "excess_high", _over_centre, _ones, chance=0.0, needs=_CENTRE),
+    "lift": _Statistic("saliency_coverage", None, None, _column("saliency_coverage"), _annotated_share, chance=1.0),
+    "iou": _Statistic("iou_coverage", "ci_low", "ci_high", _column("iou_coverage"), _ones, chance="chance"),
+    "hits": _Statistic("pointing_game", "ci_low", "ci_high", _column("pointing_game"), _ones, chance="chance"),
 }
 
 
@@ -160,7 +154,9 @@ def rank_regions(
     ``hits``: mean pointing game. Each is taken over the decisions where it is defined, those without the region left
     out. Methods that explain no model (``random``, ``center``, ``sobel``) are not ranked.
 
-    Images are what is drawn anew, with all their regions, so that differences between regions keep their pairing.
+    Images are what is drawn anew, with all their regions, so that differences between regions keep their pairing. Those
+    of a class-balanced sample are taken as they come: ranks, values, intervals and chance are for the images drawn, not
+    for the whole dataset.
 
     Args:
         run_or_scores: a run, its folder, or rows of its ``scores``.
@@ -198,7 +194,6 @@ def rank_regions(
         [('iou', 'mouth', 1, 1, 1, 1.0), ('iou', 'hair', 2, 2, 2, 0.0)]
     """
     MeanEstimator(level=level, n_resamples=n_resamples, seed=seed)  # refuses what means nothing
-    run = as_run(run_or_scores)
     scores = score_rows(run_or_scores)
     columns = scores.lazy().collect_schema().names()
     names = _chosen(statistics, columns)
@@ -209,10 +204,8 @@ def rank_regions(
     rows = without_nulls(main_rows(table.rows))
     if rows.is_empty():
         return pl.DataFrame(schema=REGION_RANKING_SCHEMA)
-    if run is not None:
-        summary = run.summary(by=by, level=level, metrics=metrics)
-    else:
-        summary = summarise(scores, by=by, level=level, metrics=metrics, n_resamples=n_resamples, seed=seed)
+    # not the run's own summary: of a sample that speaks of the whole dataset, and the ranks of the images drawn
+    summary = summarise(scores, by=by, level=level, metrics=metrics, n_resamples=n_resamples, seed=seed)
     records: list[dict[str, Any]] = []
     for column in (None, *groups):
         part = rows.with_columns(group_label(column))

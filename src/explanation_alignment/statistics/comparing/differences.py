@@ -65,8 +65,6 @@ class Differences:
         second: mean of the second.
         low: lower bound of the interval of their difference; NaN where unknown.
         high: upper bound.
-        standard_error: of the difference.
-        units: units it rests on.
         unreliable: bool, whether the scores are no hits and fewer than 30 units tell the two apart (paired; of many
             units none may), or hold a score other than 0 in one of the two (unpaired).
     """
@@ -75,8 +73,6 @@ class Differences:
     second: _Floats
     low: _Floats
     high: _Floats
-    standard_error: _Floats
-    units: _Floats
     unreliable: NDArray[np.bool_]
 
 
@@ -133,15 +129,11 @@ def paired_differences(
     correlation = np.divide(
         (residuals[0] * residuals[1]).sum(axis=0), product, out=np.zeros(product.shape), where=product > 0
     )
-    total = counts.sum(axis=0)
-    correction = np.divide(one.units, one.units - 1, out=np.full(total.shape, np.nan), where=one.units > 1)
-    spread = ((residuals[0] - residuals[1]) ** 2).sum(axis=0)
-    variance = correction * np.divide(spread, total**2, out=np.full(total.shape, np.nan), where=total > 0)
     low, high = _combined(one, two, _corrected(correlation, one, two, scales))
     differing = (first != second).sum(axis=0)
     few = (differing < _FEW) & ((differing > 0) | (one.units < _FEW))
     binary = np.array([scale.binary for scale in scales], bool)
-    return Differences(one.mean, two.mean, low, high, np.sqrt(variance), one.units, few & ~binary)
+    return Differences(one.mean, two.mean, low, high, few & ~binary)
 
 
 def paired_hits(both: _Floats, first_only: _Floats, second_only: _Floats, n: _Floats, level: float) -> Differences:
@@ -165,11 +157,8 @@ def paired_hits(both: _Floats, first_only: _Floats, second_only: _Floats, n: _Fl
     with np.errstate(invalid="ignore"):
         covariance = both / np.where(n > 0, n, np.nan) - one.mean * two.mean
         correlation = np.divide(covariance, spread, out=np.zeros(n.shape), where=spread > 0)
-        difference = one.mean - two.mean
-        square = (first_only + second_only) / np.where(n > 0, n, np.nan) - difference**2
-        error = np.sqrt(np.divide(square, n - 1, out=np.full(n.shape, np.nan), where=n > 1))
     low, high = _combined(one, two, _corrected(correlation, one, two, [hit] * n.size))
-    return Differences(one.mean, two.mean, low, high, error, n, np.zeros(n.shape, bool))
+    return Differences(one.mean, two.mean, low, high, np.zeros(n.shape, bool))
 
 
 def unpaired_differences(one: Moments, two: Moments, scales: Sequence[Scale]) -> Differences:
@@ -177,9 +166,7 @@ def unpaired_differences(one: Moments, two: Moments, scales: Sequence[Scale]) ->
     low, high = _combined(one, two, np.zeros(one.mean.shape))
     binary = np.array([scale.binary for scale in scales], bool)
     few = np.minimum(one.informative, two.informative) < _FEW
-    return Differences(
-        one.mean, two.mean, low, high, np.sqrt(one.variance + two.variance), one.units + two.units, few & ~binary
-    )
+    return Differences(one.mean, two.mean, low, high, few & ~binary)
 
 
 def _corrected(correlation: _Floats, one: Moments, two: Moments, scales: Sequence[Scale]) -> _Floats:

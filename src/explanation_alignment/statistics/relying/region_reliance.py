@@ -8,7 +8,7 @@ One alone makes it *suspected*: maps can lie on a region that decides nothing, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -189,8 +189,8 @@ def reliance(
         score to set a threshold on, since above t it is the rule, uncorrected, with both thresholds raised by t.
 
     Raises:
-        UsageError: the metric has no chance level, a threshold means nothing, a table came without its evidence, or
-            datasets pooled disagree on it.
+        UsageError: the metric has no chance level, a threshold means nothing, a table came without its evidence,
+            datasets pooled disagree on it, or evidence or pairs have another shape.
         UnknownNameError: evidence, a region of ``pairs``, a group or the metric is not in the scores.
         RunError: the run cannot be read, or the table lacks a column that every run has.
     """
@@ -215,9 +215,7 @@ def reliance(
     if rows.is_empty():
         return pl.DataFrame(schema=RELIANCE_SCHEMA)
     regions = rows["region"].unique().to_list()
-    for region in question.pairs:
-        if region not in regions:
-            raise UnknownNameError("region of these scores", region, regions)
+    _check_pairs(question.pairs, regions)
     if evidence is not None:
         _check_evidence(evidence, regions, rows["dataset"].unique().to_list())
     rows = _pooled(_with_levels(rows, metric), declared, question)
@@ -231,8 +229,12 @@ def _check_evidence(
     evidence: Sequence[str] | Mapping[str, Sequence[str]], regions: Sequence[str], datasets: Sequence[str]
 ) -> None:
     """Refuse evidence that names what is not there, or is silent on a dataset that is."""
-    if isinstance(evidence, str):
-        raise UsageError(f"evidence is a list of regions, such as [{evidence!r}]; got {evidence!r}")
+    lists = evidence if isinstance(evidence, Mapping) else {None: evidence}
+    for dataset, given in lists.items():
+        if isinstance(given, str) or not isinstance(given, Collection):
+            whose = "evidence" if dataset is None else f"evidence of {dataset!r}"
+            example = given if isinstance(given, str) else regions[0]
+            raise UsageError(f"{whose} is a list of regions, such as [{example!r}]; got {given!r}")
     named = [region for part in evidence.values() for region in part] if isinstance(evidence, Mapping) else evidence
     for region in named:
         if region not in regions:
@@ -244,6 +246,27 @@ def _check_evidence(
         for dataset in datasets:
             if dataset not in evidence:
                 raise UsageError(f"no evidence is given for dataset {dataset!r}; an empty list says that it has none")
+
+
+def _check_pairs(pairs: object, regions: Sequence[str]) -> None:
+    """Refuse pairs of another shape, or of a region that is not there."""
+    if not isinstance(pairs, Mapping):
+        example = '{"block": [("first", "second")]}'
+        raise UsageError(f"pairs: expected region -> list of pairs of dataset names, such as {example}; got {pairs!r}")
+    for region, named in pairs.items():
+        if region not in regions:
+            raise UnknownNameError("region of these scores", region, regions)
+        if isinstance(named, str) or not isinstance(named, Sequence) or not all(map(_is_pair, named)):
+            example = '[("first", "second")]'
+            raise UsageError(
+                f"pairs of {region!r}: expected a list of two datasets each, such as {example}; got {named!r}"
+            )
+
+
+def _is_pair(given: object) -> bool:
+    if isinstance(given, str) or not isinstance(given, Sequence):
+        return False
+    return len(given) == 2 and all(isinstance(name, str) for name in given)
 
 
 def _given(
@@ -296,9 +319,9 @@ def _pooled(
                 f"the datasets disagree on whether {mixed['region'][0]!r} is evidence; do not pool them, or name the "
                 "evidence of all of them"
             )
-        if rows.group_by(key).agg(pl.col("_null").n_unique()).filter(pl.col("_null") > 1).height:
-            level = pl.col(question.metric) - pl.col("_chance")  # some parts lack the centre: chance for all
-            rows = rows.with_columns(_null=pl.lit("chance"), _excess=level)
+    if rows.group_by(key).agg(pl.col("_null").n_unique()).filter(pl.col("_null") > 1).height:
+        level = pl.col(question.metric) - pl.col("_chance")  # some parts lack the centre: chance for all
+        rows = rows.with_columns(_null=pl.lit("chance"), _excess=level)
     counts = [pl.col(name).n_unique().over(key) for name in question.pool]
     words = [
         pl.when(count > 1).then(pl.format(f"{{}} {name}s", count))
