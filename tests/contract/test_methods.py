@@ -11,11 +11,12 @@ from explanation_alignment.saliency.base import METHODS, MethodRequest
 from explanation_alignment.saliency.explainer import Explainer
 from saliency_networks import CLASSES, NETWORKS, SIDE, classifier, images
 
-#: Arguments that make a method quick enough for a test.
+#: Arguments that make a method quick enough for a test. Their numbers are no multiples of the chunk of 3 that tests
+#: take, so that a chunk ends amid an image's inputs.
 QUICK = {
-    "integrated_gradients": "steps=6",
-    "smoothgrad": "samples=3",
-    "gradient_shap": "samples=3",
+    "integrated_gradients": "steps=7",
+    "smoothgrad": "samples=4",
+    "gradient_shap": "samples=4",
     "occlusion": "window=8",
     "rise": "masks=40",
     "lime": "samples=20,segments=grid:3",
@@ -99,6 +100,16 @@ def test_a_map_depends_on_its_sample_alone_whatever_the_batch_and_the_chunk(name
     together = explain(name, network, places)
     assert_same(explain(name, network, [places[-2]]), together[[-2]])
     assert_same(explain(name, network, [places[-1], 0], chunk=3), together[[-1, 0]])
+
+
+@pytest.mark.parametrize("name", ["smoothgrad", "gradient_shap"])
+def test_draws_are_the_same_wherever_a_chunk_ends(name: str) -> None:
+    maps = []
+    for chunk in (64, 10, 1):
+        with Explainer(classifier("convnet"), [MethodRequest.parse(f"{name}(samples=25)")], chunk=chunk) as explainer:
+            maps.append(explainer(images(3), torch.zeros(3, dtype=torch.int64), ["a", "b", "c"]).maps[0])
+    assert_same(maps[1], maps[0])
+    assert_same(maps[2], maps[0])
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.kind == "own"])
