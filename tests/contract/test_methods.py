@@ -102,6 +102,26 @@ def test_a_map_depends_on_its_sample_alone_whatever_the_batch_and_the_chunk(name
     assert_same(explain(name, network, [places[-1], 0], chunk=3), together[[-1, 0]])
 
 
+@pytest.mark.parametrize("name", [name for name, network in ALLOWED if network == "convnet"])
+def test_an_image_the_network_is_not_finite_for_leaves_the_others_their_maps(name: str) -> None:
+    model, batch, labels, ids = classifier("convnet"), images(3), torch.zeros(3, dtype=torch.int64), ["a", "b", "c"]
+    batch[1, :, 2, 3] = bright = 50.0
+
+    def overflow(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        return torch.where((inputs[0] >= bright / 2).flatten(1).any(dim=1)[:, None, None, None], torch.nan, output)
+
+    with Explainer(model, [request(name)], target="label") as explainer:
+        expected = explainer(batch[[0, 2]], labels[:2], ["a", "c"]).maps[0]
+        hook = model.module.conv1.register_forward_hook(overflow)
+        try:
+            found = explainer(batch, labels, ids).maps[0]
+        finally:
+            hook.remove()
+    assert_same(found[[0, 2]], expected)
+    if "cam" in name and name != "hirescam":  # whose sums that rounding could have left are 0
+        assert not found[1].isfinite().any()
+
+
 @pytest.mark.parametrize("name", ["smoothgrad", "gradient_shap"])
 def test_draws_are_the_same_wherever_a_chunk_ends(name: str) -> None:
     maps = []
