@@ -228,3 +228,31 @@ class TestLogits:
     def test_anything_else_is_refused(self, wrap: object, arguments: dict[str, object], words: str) -> None:
         with pytest.raises(ModelError, match=f"net .*{words}|net {words}"):
             self.logits(5, wrap, **arguments)
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            RuntimeError("mat1 and mat2 cannot be multiplied\nmore"),
+            AssertionError("Input height (8) doesn't match"),
+            ValueError("mat1"),
+        ],
+    )
+    def test_a_network_that_fails_says_on_what(self, error: Exception) -> None:
+        with pytest.raises(ModelError, match=r"^net fails on a 3x8x8 input: (mat1|Input)[^\n]*$") as caught:
+            self.logits(5, raising(error))
+        assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize(
+        "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), ModelError("a hook's own words")]
+    )
+    def test_memory_that_runs_out_and_our_own_errors_pass_as_they_are(self, error: Exception) -> None:
+        with pytest.raises(type(error)) as caught:
+            self.logits(5, raising(error))
+        assert caught.value is error
+
+
+def raising(error: Exception) -> Callable[[torch.Tensor], object]:
+    def fail(_: torch.Tensor) -> object:
+        raise error
+
+    return fail

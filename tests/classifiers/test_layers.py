@@ -213,6 +213,22 @@ class TestLayouts:
         network(images)
         assert torch.equal(layer.feature_map(captured[0]), network.patch(images))
 
+    @pytest.mark.parametrize("channels", [9, 16, 25, 30])  # 9, 16 and 25 would be grids of tokens
+    def test_a_flattened_map_keeps_its_channels(self, channels: int) -> None:
+        module = nn.Sequential(
+            nn.Conv2d(3, channels, 3), nn.Flatten(2), nn.Softplus(), nn.Flatten(), nn.Linear(channels * 36, 3)
+        )
+        asked = classifier(module)
+        layer = find_layer(asked, "2")
+        assert (layer.shape, layer.layout) == ((channels, 6, 6), "NCL")
+        captured = torch.rand(2, channels, 36)
+        assert torch.equal(layer.feature_map(captured), captured.view(2, channels, 6, 6))
+        assert find_layer(asked).shape == (channels, 6, 6)
+
+    def test_as_many_channels_as_patches_are_taken_for_tokens(self) -> None:
+        module = nn.Sequential(nn.Conv2d(3, 16, 2, stride=2), nn.Flatten(2), nn.Flatten(), nn.Linear(256, 3))
+        assert find_layer(classifier(module), "1").layout == "tokens"
+
     def test_one_of_several_tensors(self) -> None:
         class Two(nn.Module):
             def __init__(self) -> None:

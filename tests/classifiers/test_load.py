@@ -107,6 +107,32 @@ class TestRandomWeights:
         mnist("random:3")
         assert torch.equal(torch.get_rng_state(), before)
 
+    def test_no_gpu_is_seeded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        seeded: list[int] = []
+        monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+        mnist("random:3")
+        assert seeded == []
+
+    def test_are_drawn_on_the_cpu_wherever_a_factory_put_its_module(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.py"
+        path.write_text(
+            OWN_FILE
+            + """
+class Elsewhere(torch.nn.Sequential):
+    on_the_cpu = False
+    def cpu(self):
+        self.on_the_cpu = True
+        return super().cpu()
+    def reset_parameters(self):
+        assert self.on_the_cpu
+
+def elsewhere():
+    module = Elsewhere(*build().module)
+    return Classifier(module, Preprocessing((3, 8, 8)), device="cpu")
+"""
+        )
+        load_classifier(f"file:{path}:elsewhere", "random")
+
     @pytest.mark.parametrize("weights", ["random:", "random:x", "random:1.5", "random:1 2", "random:-", "random:--1"])
     def test_seeds_that_are_none(self, weights: str) -> None:
         with pytest.raises(UsageError, match=f"weights {re.escape(repr(weights))}: expected random:SEED"):
@@ -277,6 +303,16 @@ class TestFiles:
         random = load_classifier(spec, "random:1", device="cpu")
         save_file(random.module.state_dict(), path)
         assert load_classifier(spec, str(path), device="cpu").weights_digest() == random.weights_digest()
+
+    def test_keeps_the_factory_s_own_settings_unless_others_are_asked_for(self, own_file: Path) -> None:
+        """A device with an index that ``auto`` never gives tells whose it is."""
+        settings = 'device=torch.device("cpu", 0), precision="bf16", channels_last=True)'
+        own_file.write_text(OWN_FILE.replace('device="cpu")', settings))
+        spec = f"file:{own_file}:build"
+        own = load_classifier(spec)
+        assert (own.precision, own.channels_last, own.device) == ("bf16", True, torch.device("cpu", 0))
+        other = load_classifier(spec, device="cpu", precision="fp32")
+        assert (other.precision, other.channels_last, other.device) == ("fp32", True, torch.device("cpu"))
 
     def test_a_file_may_define_dataclasses(self, own_file: Path) -> None:
         own_file.write_text(

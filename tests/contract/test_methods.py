@@ -11,11 +11,12 @@ from explanation_alignment.saliency.base import METHODS, MethodRequest
 from explanation_alignment.saliency.explainer import Explainer
 from saliency_networks import CLASSES, NETWORKS, SIDE, classifier, images
 
-#: Arguments that make a method quick enough for a test.
+#: Arguments that make a method quick enough for a test. Their numbers are no multiples of the chunk of 3 that tests
+#: take, so that a chunk ends amid an image's inputs.
 QUICK = {
-    "integrated_gradients": "steps=6",
-    "smoothgrad": "samples=3",
-    "gradient_shap": "samples=3",
+    "integrated_gradients": "steps=7",
+    "smoothgrad": "samples=4",
+    "gradient_shap": "samples=4",
     "occlusion": "window=8",
     "rise": "masks=40",
     "lime": "samples=20,segments=grid:3",
@@ -99,6 +100,36 @@ def test_a_map_depends_on_its_sample_alone_whatever_the_batch_and_the_chunk(name
     together = explain(name, network, places)
     assert_same(explain(name, network, [places[-2]]), together[[-2]])
     assert_same(explain(name, network, [places[-1], 0], chunk=3), together[[-1, 0]])
+
+
+@pytest.mark.parametrize("name", [name for name, network in ALLOWED if network == "convnet"])
+def test_an_image_the_network_is_not_finite_for_leaves_the_others_their_maps(name: str) -> None:
+    model, batch, labels, ids = classifier("convnet"), images(3), torch.zeros(3, dtype=torch.int64), ["a", "b", "c"]
+    batch[1, :, 2, 3] = bright = 50.0
+
+    def overflow(_: torch.nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+        return torch.where((inputs[0] >= bright / 2).flatten(1).any(dim=1)[:, None, None, None], torch.nan, output)
+
+    with Explainer(model, [request(name)], target="label") as explainer:
+        expected = explainer(batch[[0, 2]], labels[:2], ["a", "c"]).maps[0]
+        hook = model.module.conv1.register_forward_hook(overflow)
+        try:
+            found = explainer(batch, labels, ids).maps[0]
+        finally:
+            hook.remove()
+    assert_same(found[[0, 2]], expected)
+    if "cam" in name and name != "hirescam":  # whose sums that rounding could have left are 0
+        assert not found[1].isfinite().any()
+
+
+@pytest.mark.parametrize("name", ["smoothgrad", "gradient_shap"])
+def test_draws_are_the_same_wherever_a_chunk_ends(name: str) -> None:
+    maps = []
+    for chunk in (64, 10, 1):
+        with Explainer(classifier("convnet"), [MethodRequest.parse(f"{name}(samples=25)")], chunk=chunk) as explainer:
+            maps.append(explainer(images(3), torch.zeros(3, dtype=torch.int64), ["a", "b", "c"]).maps[0])
+    assert_same(maps[1], maps[0])
+    assert_same(maps[2], maps[0])
 
 
 @pytest.mark.parametrize("name", [name for name, entry in METHODS.items() if entry.kind == "own"])

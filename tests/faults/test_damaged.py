@@ -298,7 +298,7 @@ def test_a_network_that_one_image_is_too_much_for_ends_with_what_to_do(tmp_path:
 
 
 def test_other_errors_are_no_lack_of_memory(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="shape"):
+    with pytest.raises(ModelError, match="small fails on a 3x12x12 input: bad shape"):
         few(tmp_path / "run", classifier=hungry(0, RuntimeError("bad shape")), methods=["vanilla_gradients"])
 
 

@@ -36,7 +36,7 @@ def test_record_says_what_was_asked_and_with_what(run: ea.Run) -> None:
         0,
         "predicted",
     )
-    assert question["numerics_version"] == 2
+    assert question["numerics_version"] == 3
     assert [item["method"] for item in evaluation["methods"]] == ["vanilla_gradients", "gradcam"]
     assert evaluation["methods"][1]["layer_shape"] == [8, 10, 10]
     assert evaluation["finished"] >= evaluation["started"]

@@ -12,7 +12,6 @@ from torch import nn
 
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.classifiers.feature_maps import Index, tensors_in
-from explanation_alignment.errors import ModelError, first_line
 
 __all__ = ["Call", "Passed", "watch"]
 
@@ -97,11 +96,6 @@ def watch(classifier: Classifier, images: torch.Tensor) -> Call:
     try:
         with torch.no_grad():
             classifier.logits(images)
-    except ModelError:
-        raise
-    except Exception as error:  # timm asserts, others raise ValueError
-        shape = "x".join(str(side) for side in images.shape[1:])
-        raise ModelError(f"{classifier.name} fails on a {shape} input: {first_line(error)}") from error
     finally:
         for handle in handles:
             handle.remove()

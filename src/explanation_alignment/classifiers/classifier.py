@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from explanation_alignment.classifiers.fixed_normalisation import FixedNormalisation
-from explanation_alignment.errors import ModelError, UsageError
+from explanation_alignment.errors import ExplanationAlignmentError, ModelError, UsageError, first_line
 from explanation_alignment.geometry import Geometry
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Classifier:
             (B, classes) floating, part of the graph where there is one.
 
         Raises:
-            ModelError: if the network returns anything else, saying what.
+            ModelError: if the network fails, or returns anything else, saying what. That memory ran out stays as it is.
         """
         taken = images.to(memory_format=torch.channels_last) if self.channels_last else images
         try:
@@ -155,13 +155,16 @@ class Classifier:
                 FixedNormalisation(),
             ):
                 output = self.module(taken)
-        except RuntimeError as error:
+        except (ExplanationAlignmentError, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:  # timm asserts, transformers raises ValueError, torch RuntimeError
             if self.channels_last and "view size is not compatible" in str(error):
                 raise ModelError(
                     f"{self.name} takes no images with channels last: it calls view on its feature maps; "
                     "give Classifier(channels_last=False)"
                 ) from error
-            raise
+            shape = "x".join(str(side) for side in images.shape[1:])
+            raise ModelError(f"{self.name} fails on a {shape} input: {first_line(error)}") from error
         logits = self._chosen(output)
         if self.precision == "bf16" and isinstance(logits, torch.Tensor):
             logits = logits.to(torch.float32)

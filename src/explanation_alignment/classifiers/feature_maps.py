@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -12,7 +12,7 @@ from torch import nn
 
 __all__ = ["CamLayer", "Index", "Layout", "Shape", "Side", "layout_of", "replaced", "tensors_in"]
 
-Layout: TypeAlias = Literal["NCHW", "NHWC", "tokens"]
+Layout: TypeAlias = Literal["NCHW", "NHWC", "NCL", "tokens"]
 Side: TypeAlias = Literal["output", "input"]
 #: Which of several tensors: its place in a tuple or list, its name in a mapping; None for a tensor on its own.
 Index: TypeAlias = int | str | None
@@ -29,7 +29,8 @@ class Shape:
         channels: C.
         height: h, in patches.
         width: w, in patches.
-        layout: ``"NCHW"`` (B, C, h, w), ``"NHWC"`` (B, h, w, C) or ``"tokens"`` (B, prefix + h * w, C).
+        layout: ``"NCHW"`` (B, C, h, w), ``"NHWC"`` (B, h, w, C), ``"NCL"`` (B, C, h * w) or ``"tokens"``
+            (B, prefix + h * w, C).
         prefix_tokens: tokens before those of the patches.
         certain: False where nothing but the number of axes speaks for it.
     """
@@ -51,7 +52,7 @@ class CamLayer:
             where that is one of several tensors.
         module: the layer itself.
         shape: (C, h, w) of the feature map of one image.
-        layout: ``"NCHW"``, ``"NHWC"``, or ``"tokens"`` for (B, prefix + h * w, C) in rows.
+        layout: ``"NCHW"``, ``"NHWC"``, ``"NCL"`` for (B, C, h * w), or ``"tokens"`` for (B, prefix + h * w, C) in rows.
         prefix_tokens: tokens before those of the patches, left out of the map.
         side: whether the module's output or its (positional) input is taken.
         index: which tensor of a tuple, list or mapping; None for a tensor on its own.
@@ -78,19 +79,29 @@ class CamLayer:
             return captured
         if self.layout == "NHWC":
             return captured.permute(0, 3, 1, 2)
+        if self.layout == "NCL":
+            return captured.reshape(*captured.shape[:2], *self.grid)
         patches = captured[:, self.prefix_tokens :]
         return patches.transpose(1, 2).reshape(len(patches), -1, *self.grid)
 
 
-def layout_of(shape: tuple[int, ...], size: tuple[int, int], prefix_tokens: int | None = None) -> Shape | None:
+def layout_of(
+    shape: tuple[int, ...],
+    size: tuple[int, int],
+    prefix_tokens: int | None = None,
+    earlier: Iterable[tuple[int, int, int]] = (),
+) -> Shape | None:
     """How a tensor is a feature map with more than one patch, or None.
 
-    A grid of patches has the proportions of the image, up to less than a patch of rounding.
+    A grid of patches has the proportions of the image, up to less than a patch of rounding. Three axes are tokens,
+    unless an earlier map of just so many channels and patches was flattened; where channels and patches are as many,
+    nothing tells, and they are taken for tokens.
 
     Args:
         shape: the tensor's, batch first.
         size: (H, W) of the image.
         prefix_tokens: how many tokens the network itself says it puts first; else as few as leave a grid.
+        earlier: (C, h, w) of the maps (B, C, h, w) before it in the same pass.
     """
     if len(shape) == 4:
         _, *rest = shape
@@ -104,6 +115,9 @@ def layout_of(shape: tuple[int, ...], size: tuple[int, int], prefix_tokens: int 
         _, tokens, channels = shape
         if channels == 1:  # what pooling over tokens leaves, (B, C, 1)
             return None
+        for flattened, height, width in earlier:
+            if (flattened, height * width) == (tokens, channels) and tokens != channels:
+                return Shape(flattened, height, width, "NCL")
         for prefix in [*([] if prefix_tokens is None else [prefix_tokens]), *range(_MOST_PREFIX_TOKENS + 1)]:
             grid = _grid(tokens - prefix, size)
             if grid is not None:

@@ -99,6 +99,7 @@ class _Search:
         self._times = Counter(call.name for call in self._calls)
         prefix = getattr(classifier.module, "num_prefix_tokens", None)
         self._prefix: int | None = prefix if isinstance(prefix, int) else None
+        self._maps = self._four_axes()
         self._tried: set[tuple[str, Index]] = set()
 
     def found(self) -> CamLayer:
@@ -224,7 +225,20 @@ class _Search:
     def _shape(self, one: Passed) -> Shape | None:
         if not one.floating or one.shape[:1] != (_PROBE_IMAGES,):
             return None
-        return layout_of(one.shape, self._size, self._prefix)
+        earlier = (shape for shape, first in self._maps.items() if first < one.same)
+        return layout_of(one.shape, self._size, self._prefix, earlier)
+
+    def _four_axes(self) -> dict[tuple[int, int, int], int]:
+        """(C, h, w) of every map (B, C, h, w) of more than one patch in the pass -> the first such tensor's number."""
+        found: dict[tuple[int, int, int], int] = {}
+        for one in (one for call in self._calls for one in (*call.inputs, *call.outputs)):
+            if len(one.shape) != 4 or one.shape[0] != _PROBE_IMAGES or one.shape == tuple(self._images.shape):
+                continue
+            shape = layout_of(one.shape, self._size)
+            if shape is not None and shape.layout == "NCHW" and shape.certain:
+                key = (shape.channels, shape.height, shape.width)
+                found[key] = min(one.same, found.get(key, one.same))
+        return found
 
     def _probe(self, layer: CamLayer) -> str | None:
         """What is wrong with a layer, or None. The graph begins at the layer, so it takes little memory."""

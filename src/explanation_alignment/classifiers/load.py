@@ -34,7 +34,7 @@ def load_classifier(
     *,
     input_size: int | None = None,
     preprocessing: Preprocessing | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
 ) -> Classifier:
     """A classifier by its spec.
 
@@ -46,13 +46,14 @@ def load_classifier(
         weights: ``"default"`` (pretrained, or what the factory gives), ``"random"``, ``"random:SEED"``, or the path of
             a checkpoint (.safetensors, or .pt/.pth read with ``weights_only``). Random weights are seeded from the
             spec, so the same spec is the same model everywhere.
-        device: ``"auto"`` or None for a GPU if there is one, or any torch device.
+        device: ``"auto"`` for a GPU if there is one, or any torch device; None for the factory's own, else ``"auto"``.
         name: its name in tables; default the one the classifier gives itself: with the exact tag of its weights, as
             published for ``paper:``.
         input_size: side in pixels of the square input, instead of the model's own; the share of the image that is kept
             stays.
         preprocessing: instead of the model's own.
-        precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast.
+        precision: ``"fp32"``, or ``"bf16"`` to run the network under autocast; None for the factory's own, else
+            ``"fp32"``.
 
     Raises:
         UsageError: for a spec, weights or size that cannot mean anything.
@@ -71,8 +72,9 @@ def load_classifier(
         raise UnknownNameError("kind of classifier", kind, _BUILDERS)
     request = Request.read(spec, weights, input_size, preprocessing)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed_of(request.seed_text))
+        torch.default_generator.manual_seed(seed_of(request.seed_text))  # torch.manual_seed would seed GPUs too
         made = _BUILDERS[kind](rest, request)
+    own = kind == "file"  # ours build on the CPU, in fp32, whatever is to become of it
     return Classifier(
         made.module,
         made.preprocessing,
@@ -80,13 +82,14 @@ def load_classifier(
         name=name or made.name,
         spec=spec,
         family=made.family,
-        device=device,
+        device=made.device if own and device is None else device,
         outputs=made.outputs,
         multi_label=made.multi_label,
         cam_layer=made.cam_layer,
         paper_layer=made.paper_layer,
         notes=made.notes,
-        precision=precision,
+        precision=precision or (made.precision if own else "fp32"),
+        channels_last=made.channels_last if own else None,
     )
 
 
@@ -157,7 +160,7 @@ def _from_file(rest: str, request: Request) -> Classifier:
 def _with_weights(made: Classifier, request: Request) -> Classifier:
     """A classifier made by a factory, with the weights and preprocessing asked for."""
     if request.weights == "random":
-        randomise(made.module)
+        randomise(made.module.cpu())  # a GPU would draw other numbers
     elif request.weights == "checkpoint":
         load_weights(made.module, request.checkpoint)
     if request.preprocessing is not None:

@@ -79,7 +79,13 @@ def eigencam(activation: torch.Tensor, *, centered: bool = False) -> torch.Tenso
     Args:
         activation: (B, C, h, w).
         centered: take each channel's mean off first, as in a principal component analysis.
+
+    Returns:
+        (B, h, w); NaN for an image whose activation is not finite.
     """
+    finite = activation.isfinite().flatten(1).all(dim=1)[:, None, None]
+    # One image that is not finite would end the decomposition of the whole batch.
+    activation = torch.where(finite[..., None], activation, 0)
     rows = activation.flatten(2).transpose(1, 2).to(torch.float64)  # (B, places, C)
     if centered:
         rows = rows - rows.mean(dim=1, keepdim=True)
@@ -93,7 +99,8 @@ def eigencam(activation: torch.Tensor, *, centered: bool = False) -> torch.Tenso
         projected = (rows @ vectors[:, :, -1:])[:, :, 0]
     largest = projected.gather(1, projected.abs().argmax(dim=1, keepdim=True))
     signed: torch.Tensor = projected * torch.where(largest < 0, -1, 1) * scale[:, :, 0]
-    return signed.view(len(activation), *activation.shape[2:]).to(activation.dtype)
+    cells = signed.view(len(activation), *activation.shape[2:]).to(activation.dtype)
+    return torch.where(finite, cells, torch.nan)
 
 
 def upsampled(cells: torch.Tensor, size: tuple[int, int], *, relu: bool = False) -> torch.Tensor:

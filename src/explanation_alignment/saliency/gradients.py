@@ -64,11 +64,14 @@ def gradient_shap(
     Points are uniform on the path, one a noisy copy (expected gradients: Erion et al. 2021, eq. 3).
     """
     noisy = _Noise(explained, noise, seed)
+    # Shares have streams of their own: from the noise's, a chunk would take them in an order that depends on its size.
+    streams = generators(explained, seed, "share")
     start = baseline_images(explained, baseline)
     total = torch.zeros_like(explained.images)
     for which, _ in explained.expanded(samples):
         images = noisy(which)
-        share = noisy.uniform(which)[:, None, None, None]
+        drawn = torch.stack([torch.rand((1, 1, 1), generator=streams[place]) for place in which.tolist()])
+        share = drawn.to(images.device)
         difference = images - start[which]
         gradient = explained.gradients(start[which] + share * difference, explained.targets[which])
         total.index_add_(0, which, gradient * difference)
@@ -88,7 +91,3 @@ class _Noise:
         shape = self._images.shape[1:]
         drawn = torch.stack([torch.randn(shape, generator=self._streams[place]) for place in which.tolist()])
         return self._images[which] + self._deviation[which] * drawn.to(self._images.device)
-
-    def uniform(self, which: torch.Tensor) -> torch.Tensor:
-        drawn = [torch.rand((), generator=self._streams[place]) for place in which.tolist()]
-        return torch.stack(drawn).to(self._images.device)

@@ -116,9 +116,13 @@ class Explained:
         return torch.cat(values).view(len(self.images), count).double()
 
 
-def generators(explained: Explained, seed: int) -> list[torch.Generator]:
-    """A generator a sample, on the CPU, seeded by its id and ``seed`` alone."""
-    digests = (hashlib.sha256(f"{seed} {name}".encode(errors="surrogateescape")).digest() for name in explained.ids)
+def generators(explained: Explained, seed: int, purpose: str = "") -> list[torch.Generator]:
+    """A generator a sample, on the CPU, seeded by its id, ``seed`` and what is drawn from it alone.
+
+    A generator is for one kind of draw: a chunk makes all of one kind before the next.
+    """
+    texts = (f"{purpose}{seed} {name}" for name in explained.ids)
+    digests = (hashlib.sha256(text.encode(errors="surrogateescape")).digest() for text in texts)
     return [torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1) for digest in digests]
 
 

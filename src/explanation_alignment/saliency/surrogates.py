@@ -73,7 +73,7 @@ def kernel_shap(explained: Explained, *, samples: int, segments: str, baseline: 
     complement. That the values add up to the output's difference between image and baseline is a constraint.
 
     Returns:
-        (B, H, W), signed: each pixel has its segment's value.
+        (B, H, W), signed: each pixel has its segment's value; NaN for an image with an output that is not finite.
     """
 
     def fit(part: Explained, places: torch.Tensor) -> torch.Tensor:
@@ -106,10 +106,14 @@ def _kernel_shap(explained: Explained, places: torch.Tensor, samples: int, basel
     change = everything - nothing
     design = values[:, :, :-1] - values[:, :, -1:]
     rest = scores - nothing - values[:, :, -1] * change
+    # One image with an output that is not finite would end the regression of the whole batch.
+    finite = rest.isfinite().all(dim=1, keepdim=True)
+    rest = torch.where(finite, rest, 0)
     weighted = design * weights[:, :, None]
     fitted = torch.linalg.lstsq(
         weighted.transpose(1, 2) @ design, (weighted * rest[:, :, None]).sum(dim=1)[:, :, None], driver="gelsd"
     ).solution[:, :, 0]
+    fitted = torch.where(finite, fitted, torch.nan)
     return _spread(torch.cat([fitted, change - fitted.sum(dim=1, keepdim=True)], dim=1), places, explained)
 
 

@@ -24,7 +24,7 @@ class Asked:
     dataset: AnnotatedDataset
     out: Path
     device: str | torch.device | None
-    precision: str
+    precision: str | None
     target: str
     output: Output
     metrics: Sequence[str]
@@ -50,7 +50,7 @@ class Asked:
             shown: the dataset as it stands in the tables.
         """
         return {
-            "precision": self.precision,
+            "precision": self.precision or "fp32",  # what None means where this is asked: of named classifiers
             "dataset": shown.name,
             "fingerprint": shown.fingerprint,
             "sample": self.sample,

@@ -41,7 +41,7 @@ def evaluate_models(
     name: str | None = None,
     device: str | torch.device | None = None,
     input_size: int | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     target: str = "predicted",
     output: Output = "logit",
     metrics: Sequence[str] = DEFAULT_METRICS,
