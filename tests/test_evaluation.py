@@ -298,6 +298,33 @@ def test_another_question_under_the_same_key_is_refused(tmp_path: Path) -> None:
     assert part_bytes(ea.open_run(tmp_path)) == before
 
 
+def test_a_name_stands_for_one_dataset_and_one_set_of_weights_in_a_run(tmp_path: Path) -> None:
+    run = evaluate(tmp_path, sample=8)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    few = ea.Subset(Patches(), Patches().ids()[:8])
+    with pytest.raises(RunError, match=r"holds other data under the name patches \(dataset_fingerprint: .*which small"):
+        evaluate(tmp_path, few, small_classifier(1, name="other"))
+    with pytest.raises(RunError, match=r"holds other weights under the name small \(seed 0; weights: .*--name"):
+        evaluate(tmp_path, classifier=small_classifier(1), target="label", sample=8)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    evaluate(tmp_path, classifier=small_classifier(1), sample=8, seed=1)  # its row is another
+    assert ea.verify(run.path).findings == ()
+
+
+def test_what_was_begun_and_given_up_keeps_no_name(tmp_path: Path) -> None:
+    class Failing(Patches):
+        def __getitem__(self, index: int) -> ea.Sample:
+            raise KeyboardInterrupt
+
+    data = Failing()
+    data.fingerprint = "failing"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, data)
+    assert len(ea.open_run(tmp_path).evaluations) == 1
+    run = evaluate(tmp_path, classifier=small_classifier(1, name="other"))
+    assert [item["question"]["model"] for item in run.evaluations.values()] == ["other"]
+
+
 @pytest.fixture
 def several_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explanation_alignment.evaluation.units.UNIT_SIZE", 8)

@@ -108,29 +108,23 @@ class RunWriter:
             details: what else is worth recording (batch size, unit size, device, ...).
 
         Raises:
-            RunError: if the run already answers another question under the same key.
+            RunError: if the run already answers another question under the same key, or holds other weights under the
+                name of the model or other data under that of the dataset.
         """
-        key = ("model", "seed", "dataset", "target")
         # as run.json will hold them: a tuple read back is a list
         question, methods = json.loads(json.dumps([dict(question), list(map(dict, methods))]))
         with self.updating() as info:
-            kin = {
-                slug: item
-                for slug, item in info["evaluations"].items()
-                if all(item["question"][part] == question[part] for part in key)
-            }
-            for slug, item in list(kin.items()):
-                if item["question"] != dict(question):
-                    folder = self.path / "scores" / slug
-                    if not (part_files(folder) or Leases(work_folder(folder)).any_held()):
-                        del info["evaluations"][slug], kin[slug]  # begun and given up before anything was written
-                        continue
-                    difference = describe_difference(_flat(item["question"]), _flat(question))
-                    raise RunError(
-                        f"{self.path} already holds {question['model']} on {question['dataset']} "
-                        f"(seed {question['seed']}) asked differently ({difference}); "
-                        "choose another --out, or ask the same question to resume"
-                    )
+            for slug, item in list(info["evaluations"].items()):
+                recorded = item["question"]
+                problem = _clash(recorded, question)
+                if not problem:
+                    continue
+                folder = self.path / "scores" / slug
+                if not (part_files(folder) or Leases(work_folder(folder)).any_held()):
+                    del info["evaluations"][slug]  # begun and given up before anything was written
+                    continue
+                raise RunError(f"{self.path} already holds {problem}")
+            kin = {slug: item for slug, item in info["evaluations"].items() if item["question"] == question}
             wanted = list(methods)
             writers = []
             for slug, item in kin.items():
@@ -477,6 +471,42 @@ def _check_format(path: Path, info: Mapping[str, Any]) -> None:
     version = info.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunError(f"{path}: run format {version!r}, this version reads up to {FORMAT_VERSION}; upgrade to open it")
+
+
+def _clash(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What keeps two questions from standing in one run, to be read after "already holds"; empty for nothing.
+
+    A run records a dataset once for its name, and a model once for its name and seed.
+    """
+
+    def same(*names: str) -> bool:
+        return all(recorded[name] == asked[name] for name in names)
+
+    def difference(name: str) -> str:
+        return describe_difference({name: recorded[name]}, {name: asked[name]})
+
+    if same("model", "seed", "dataset", "target") and recorded != asked:
+        return (
+            f"{asked['model']} on {asked['dataset']} (seed {asked['seed']}) asked differently "
+            f"({describe_difference(_flat(recorded), _flat(asked))}); choose another --out, or ask the same question to "
+            "resume"
+        )
+    if same("dataset") and not same("dataset_fingerprint"):
+        return (
+            f"other data under the name {asked['dataset']} ({difference('dataset_fingerprint')}), which "
+            f"{recorded['model']} was evaluated on; choose another --out"
+        )
+    if same("model", "seed") and not same("weights") and not _are_maps(recorded, asked):
+        return (
+            f"other weights under the name {asked['model']} (seed {asked['seed']}; {difference('weights')}); choose "
+            "another --out, or give one of them another --name"
+        )
+    return ""
+
+
+def _are_maps(*questions: Mapping[str, Any]) -> bool:
+    """Whether all are of maps made elsewhere: the digest that stands for weights is then that of the maps."""
+    return all("covers" in question for question in questions)
 
 
 def _method_key(method: Mapping[str, Any]) -> tuple[Any, Any]:
