@@ -148,6 +148,26 @@ def test_other_data_under_one_name_is_refused(runs: Path, tmp_path: Path) -> Non
         ea.merge([runs / "whole", tmp_path / "data"], tmp_path / "m")
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_what_one_run_tells_of_a_dataset_is_kept(runs: Path, tmp_path: Path, order: tuple[int, ...]) -> None:
+    def counted(info: dict[str, Any]) -> None:
+        info["datasets"]["patches"]["class_counts"] = [6, 6, 6, 5, 0]
+
+    sources = [
+        edited(runs / name, tmp_path / name, change)
+        for name, change in (("whole", counted), ("other", lambda info: None), ("one-method", counted))
+    ]
+    merged = ea.merge([sources[place] for place in order], tmp_path / "m")
+    assert merged.info["datasets"]["patches"]["class_counts"] == [6, 6, 6, 5, 0]
+
+    def otherwise(info: dict[str, Any]) -> None:
+        info["datasets"]["patches"]["class_counts"] = [7, 6, 5, 5, 0]
+
+    strange = edited(runs / "more-methods", tmp_path / "strange", otherwise)
+    with pytest.raises(RunError, match="different data under the name patches"):
+        ea.merge([sources[1], sources[0], strange], tmp_path / "n")
+
+
 def test_a_method_described_otherwise_is_refused(runs: Path, tmp_path: Path) -> None:
     def change(info: dict[str, Any]) -> None:
         (item,) = info["evaluations"].values()

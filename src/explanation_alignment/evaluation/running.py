@@ -139,6 +139,7 @@ def evaluate(
     order = sample_order(dataset, ids, sample, seed)
     if not dataset.regions:
         raise UsageError(f"{dataset.name} has no annotated regions, so there is nothing to align with")
+    attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
     first = Explainer(classifier, requests, output=output, target=explained, chunk=chunk)
     with first:
         described = [describe_method(request, first) for request in requests]
@@ -153,7 +154,6 @@ def evaluate(
     evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
     writer.record_dataset(dataset.name, dataset_record(dataset, count_classes=sample is not None))
     writer.record_model(model_row(classifier, described, seed))
-    attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
     strengths = any(get_metric(name).needs == "heatmap" for name in names)
     labels = labels_of(dataset) if intervene else None
     read = order if labels is None else list({*order, *partners(ids, labels, order, seed)})

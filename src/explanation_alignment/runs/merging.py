@@ -98,10 +98,10 @@ def merge(runs: Sequence[str | Path | Run], out: str | Path) -> Run:
     sources = [run if isinstance(run, Run) else open_run(run) for run in runs]
     out = Path(out)
     _check_places(sources, out)
-    _check_kind(sources)
+    datasets = _datasets(sources)
     notes: list[str] = []
     evaluations = [one for entries in _by_key(sources).values() for one in _joined(entries, notes)]
-    content = _content(sources, evaluations, notes)
+    content = _content(sources, datasets, evaluations, notes)
     models = _models(sources)
     with _folder_in_the_making(out) as place:
         for one in evaluations:
@@ -170,7 +170,8 @@ def _check_places(sources: Sequence[Run], out: Path) -> None:
         raise RunError(f"{out} is there already and not empty; a merge makes a new run, choose another --out")
 
 
-def _check_kind(sources: Sequence[Run]) -> None:
+def _datasets(sources: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
+    """The records of the datasets, each with all that any source tells of it."""
     kinds = {bool(source.info["toy"]): source for source in sources}
     if len(kinds) > 1:
         raise RunError(f"{kinds[True].path} holds generated (toy) data, {kinds[False].path} real data; never one run")
@@ -184,6 +185,8 @@ def _check_kind(sources: Sequence[Run]) -> None:
                     f"{first.path} and {source.path} hold different data under the name {name} "
                     f"({describe_difference(known, record)}); they cannot be one run"
                 )
+            seen[name] = (first, {**known, **record})
+    return {name: record for name, (_, record) in seen.items()}
 
 
 def _by_key(sources: Iterable[Run]) -> dict[tuple[Any, ...], list[_Entry]]:
@@ -424,7 +427,9 @@ def _join_examples(one: _Joined, target: Path) -> bool:
     return True
 
 
-def _content(sources: Sequence[Run], evaluations: Sequence[_Joined], notes: list[str]) -> dict[str, Any]:
+def _content(
+    sources: Sequence[Run], datasets: Mapping[str, Any], evaluations: Sequence[_Joined], notes: list[str]
+) -> dict[str, Any]:
     """run.json of the new run, its evaluations to be filled in."""
     infos = [source.info for source in sources]
     experiments = [info["experiment"] for info in infos]
@@ -457,7 +462,7 @@ def _content(sources: Sequence[Run], evaluations: Sequence[_Joined], notes: list
         "experiment": experiment,
         "versions": _agreed([info["versions"] for info in infos]),
         "hardware": _agreed([info["hardware"] for info in infos]),
-        "datasets": {name: record for info in infos for name, record in info["datasets"].items()},
+        "datasets": dict(datasets),
         "evaluations": {},
         "sessions": {name: one for info in infos for name, one in info.get("sessions", {}).items()},
         **({"failures": failures} if failures else {}),
