@@ -362,10 +362,11 @@ class _Watch:
         kept, stamps = read_kept_summary(path)
         old = [slug for slug in self._slugs if stamps.get(slug) != self._run.stamp(slug)]
         if old:
+            several = len({item["question"]["target"] for item in self._run.evaluations.values()}) > 1
             yield Finding(
                 "summary.parquet",
                 f"made from other scores than there are, of {len(old)} evaluations; first {old[0]}; "
-                "`ealign show` renews it",
+                f"`ealign show` {'removes it: of several targets none is kept' if several else 'renews it'}",
             )
         if self._drawn is not None:
             return

@@ -58,6 +58,7 @@ class RunWriter:
     def __init__(self, path: str | Path, *, experiment: Mapping[str, Any] | None = None, toy: bool = False) -> None:
         self.path = Path(path)
         self._recorded: set[str] = set()
+        experiment = json.loads(json.dumps(experiment))  # as it is read back: a tuple is a list there
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             occupied = any(not item.name.startswith(".") for item in self.path.iterdir())
@@ -348,7 +349,7 @@ class EvaluationWriter:
     def is_finished(self) -> bool:
         """Whether its end is recorded."""
         with self.run.updating() as info:
-            return bool(info["evaluations"][self.slug]["finished"])
+            return bool(self._entry(info)["finished"])
 
     def finish(self, status_counts: Mapping[str, int]) -> None:
         """Compact the parts and record that every unit is there, with the number of rows by status."""
@@ -362,11 +363,23 @@ class EvaluationWriter:
                     compact(self.folder, self.manifest, self.record["identity"], owed)
             work = finish_line(self.manifest.keep(self.files))
         with self.run.updating() as info:
-            item = info["evaluations"][self.slug]
+            item = self._entry(info)
             item["finished"] = item["finished"] or _now()
             item["status_counts"] = dict(status_counts)
             if work:
                 item["work"] = work
+
+    def _entry(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Its entry in the content of run.json; gone where another question took its place before its first part."""
+        entries: dict[str, dict[str, Any]] = info["evaluations"]
+        if self.slug not in entries:
+            question = self.record["question"]
+            raise RunError(
+                f"{self.run.path} no longer holds {question['model']} on {question['dataset']} (seed "
+                f"{question['seed']}) as it was asked here: meanwhile another process asked otherwise; ask both alike, "
+                "or choose another --out for one of them"
+            )
+        return entries[self.slug]
 
     def is_compact(self) -> bool:
         """Whether there is nothing left to compact."""
@@ -488,8 +501,8 @@ def _clash(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     if same("model", "seed", "dataset", "target") and recorded != asked:
         return (
             f"{asked['model']} on {asked['dataset']} (seed {asked['seed']}) asked differently "
-            f"({describe_difference(_flat(recorded), _flat(asked))}); choose another --out, or ask the same question to "
-            "resume"
+            f"({describe_difference(_flat(recorded), _flat(asked))}); choose another --out, or ask the same question "
+            "to resume"
         )
     if same("dataset") and not same("dataset_fingerprint"):
         return (
