@@ -73,7 +73,7 @@ def rescore(
         KeptMaps.of(run, slug, shown, method, rule, names) for slug, shown in _evaluations(run, dataset, model, method)
     ]
     writer = RunWriter(out, toy=is_toy(dataset))
-    for one in todo:
+    for one in _each_once(todo):
         evaluations = writer.begin(one.question, one.described, one.details)
         counted = one.question["sample"] is not None
         writer.record_dataset(one.dataset.name, dataset_record(one.dataset, count_classes=counted))
@@ -86,6 +86,19 @@ def rescore(
             end = partial(end_evaluation, writer, evaluation, one.dataset, loop.metrics[0], loop.examples)
             end_once(evaluation, end, again=fresh)
     return open_run(out)
+
+
+def _each_once(todo: Sequence[KeptMaps]) -> Iterator[KeptMaps]:
+    """The same, each method and binarization of a question from the first evaluation that has it: brought to one
+    binarization, a method with two of them in two evaluations is the same twice.
+    """
+    taken: dict[tuple[Any, ...], set[tuple[str, str]]] = {}
+    for one in todo:
+        held = taken.setdefault(tuple(one.question[name] for name in ("model", "seed", "dataset", "target")), set())
+        left = one.without(held)
+        held.update(left.pairs)
+        if left.pairs:
+            yield left
 
 
 def _evaluations(
