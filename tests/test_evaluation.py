@@ -402,6 +402,21 @@ def test_sample_is_balanced_seeded_and_independent_of_order(tmp_path: Path) -> N
     assert set(rows["sample_id"]) < set(larger["sample_id"])
 
 
+def test_labels_that_only_reading_tells_are_read_once(tmp_path: Path) -> None:
+    class Counted(Patches):
+        read = 0
+
+        def __getitem__(self, index: int) -> ea.Sample:
+            Counted.read += 1
+            return super().__getitem__(index)
+
+    evaluate(tmp_path / "plain", Counted(), methods=["vanilla_gradients"], intervene=True)
+    once = Counted.read
+    Counted.read = 0
+    evaluate(tmp_path / "sampled", Counted(), methods=["vanilla_gradients"], intervene=True, sample=23)
+    assert Counted.read == once  # nor is a sample balanced, or its classes counted, by reading them again
+
+
 def test_examples_show_what_was_scored(tmp_path: Path) -> None:
     import io
 

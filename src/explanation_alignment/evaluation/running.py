@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from explanation_alignment.batches import Batch, reads_whole_batches
 from explanation_alignment.classifiers.classifier import Classifier
-from explanation_alignment.datasets.base import labels_of
+from explanation_alignment.datasets.base import labelled, labels_of
 from explanation_alignment.datasets.positives import PositiveLabels
 from explanation_alignment.decoded import DecodedCache, DecodedImages
 from explanation_alignment.errors import UsageError
@@ -134,6 +134,7 @@ def evaluate(
             raise UsageError("intervene: content is exchanged between images of different labels; not with positives")
         dataset = PositiveLabels(dataset)
         accepted = dataset.accepted()
+    dataset = labelled(dataset, needed=sample is not None or intervene)
     explained = "label" if target == "positives" else target
     ids = dataset.ids()
     order = sample_order(dataset, ids, sample, seed)
