@@ -26,7 +26,7 @@ from explanation_alignment.evaluation.units import UNIT_SIZE
 from explanation_alignment.experiments.mnist.running import PaintedTraining
 from explanation_alignment.experiments.training import Recipe, StepDecay, Training, fit
 from explanation_alignment.runs.schema import KEY_COLUMNS
-from toys import Patches, small_classifier
+from toys import Patches, small_classifier, small_network
 
 METRICS = ["iou_coverage", "ground_truth_coverage", "saliency_coverage", "pointing_game"]
 
@@ -298,6 +298,33 @@ def test_another_question_under_the_same_key_is_refused(tmp_path: Path) -> None:
     assert part_bytes(ea.open_run(tmp_path)) == before
 
 
+def test_a_name_stands_for_one_dataset_and_one_set_of_weights_in_a_run(tmp_path: Path) -> None:
+    run = evaluate(tmp_path, sample=8)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    few = ea.Subset(Patches(), Patches().ids()[:8])
+    with pytest.raises(RunError, match=r"holds other data under the name patches \(dataset_fingerprint: .*which small"):
+        evaluate(tmp_path, few, small_classifier(1, name="other"))
+    with pytest.raises(RunError, match=r"holds other weights under the name small \(seed 0; weights: .*--name"):
+        evaluate(tmp_path, classifier=small_classifier(1), target="label", sample=8)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    evaluate(tmp_path, classifier=small_classifier(1), sample=8, seed=1)  # its row is another
+    assert ea.verify(run.path).findings == ()
+
+
+def test_what_was_begun_and_given_up_keeps_no_name(tmp_path: Path) -> None:
+    class Failing(Patches):
+        def __getitem__(self, index: int) -> ea.Sample:
+            raise KeyboardInterrupt
+
+    data = Failing()
+    data.fingerprint = "failing"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(tmp_path, data)
+    assert len(ea.open_run(tmp_path).evaluations) == 1
+    run = evaluate(tmp_path, classifier=small_classifier(1, name="other"))
+    assert [item["question"]["model"] for item in run.evaluations.values()] == ["other"]
+
+
 @pytest.fixture
 def several_units(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("explanation_alignment.evaluation.units.UNIT_SIZE", 8)
@@ -375,6 +402,21 @@ def test_sample_is_balanced_seeded_and_independent_of_order(tmp_path: Path) -> N
     assert set(rows["sample_id"]) < set(larger["sample_id"])
 
 
+def test_labels_that_only_reading_tells_are_read_once(tmp_path: Path) -> None:
+    class Counted(Patches):
+        read = 0
+
+        def __getitem__(self, index: int) -> ea.Sample:
+            Counted.read += 1
+            return super().__getitem__(index)
+
+    evaluate(tmp_path / "plain", Counted(), methods=["vanilla_gradients"], intervene=True)
+    once = Counted.read
+    Counted.read = 0
+    evaluate(tmp_path / "sampled", Counted(), methods=["vanilla_gradients"], intervene=True, sample=23)
+    assert Counted.read == once  # nor is a sample balanced, or its classes counted, by reading them again
+
+
 def test_examples_show_what_was_scored(tmp_path: Path) -> None:
     import io
 
@@ -449,6 +491,42 @@ def small_network_of_precision(precision: str) -> ea.Classifier:
     return ea.Classifier(network.module, network.preprocessing, device="cpu", precision=precision)
 
 
+class TwoHeads(nn.Module):
+    """Two networks that do not agree, side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList([small_network(0), small_network(1)])
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(head(images) for head in self.heads)
+
+
+def two_heads(**options: object) -> ea.Classifier:
+    preprocessing = small_classifier().preprocessing
+    return ea.Classifier(TwoHeads(), preprocessing, name="heads", device="cpu", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ({"outputs": 0}, {"outputs": 1}, "outputs: 0 -> 1"),
+        ({}, {"outputs": 1}, "outputs: null -> 1"),
+        ({"outputs": 0}, {"outputs": 0, "multi_label": True}, "multi_label: null -> true"),
+    ],
+)
+def test_which_output_and_what_it_means_are_part_of_the_question(
+    first: dict[str, object], second: dict[str, object], words: str, tmp_path: Path
+) -> None:
+    run = evaluate(tmp_path, classifier=two_heads(**first), methods=["vanilla_gradients"])
+    before = part_bytes(run)
+    with pytest.raises(RunError, match=f"asked differently .*{words}"):
+        evaluate(tmp_path, classifier=two_heads(**second), methods=["vanilla_gradients"])
+    assert part_bytes(run) == before
+    plain = evaluate(tmp_path / "plain", methods=["vanilla_gradients"])
+    assert not {"outputs", "multi_label"} & next(iter(plain.evaluations.values()))["question"].keys()
+
+
 def test_an_evaluation_whose_every_image_is_broken_ends_without_examples(tmp_path: Path) -> None:
     run = evaluate(tmp_path, Patches(3, broken=[0, 1, 2]), max_errors=3)
     assert not run.unfinished
@@ -484,6 +562,41 @@ def test_examples_are_shared_out_among_evaluations(tmp_path: Path, monkeypatch: 
 def test_arguments_that_mean_nothing(tmp_path: Path, options: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         evaluate(tmp_path / "run", **options)
+
+
+def test_outputs_that_are_no_numbers_are_no_decisions(tmp_path: Path) -> None:
+    class Overflowing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_network()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(images)
+            broken = (torch.arange(len(images)) % 2 == 1)[:, None] & (torch.arange(4) == 2)
+            return logits.masked_fill(broken, torch.nan)
+
+    classifier = ea.Classifier(Overflowing(), small_classifier().preprocessing, name="overflowing", device="cpu")
+    with pytest.raises(ModelError, match=r"overflowing gives 11 of 23 images .*NaN.* first img/001"):
+        evaluate(tmp_path, classifier=classifier, methods=["vanilla_gradients"], batch_size=32)
+    assert not list(tmp_path.glob("scores/*/*.parquet"))
+
+
+def test_an_image_that_cannot_be_read_needs_no_finite_output(tmp_path: Path) -> None:
+    class OfDark(nn.Module):
+        """Black, which stands for what cannot be read, divided by its own brightness."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = small_network()
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(images / images.mean(dim=(1, 2, 3), keepdim=True))
+            return logits
+
+    classifier = ea.Classifier(OfDark(), small_classifier().preprocessing, name="dark", device="cpu")
+    run = evaluate(tmp_path, Patches(broken=[3]), classifier, methods=["vanilla_gradients"], max_errors=2)
+    rows = run.scores().filter(pl.col("status").cast(pl.String) == "error")
+    assert rows["sample_id"].unique().to_list() == ["img/003"]
 
 
 def test_labels_beyond_the_outputs(tmp_path: Path) -> None:

@@ -111,11 +111,46 @@ def test_a_pixel_does_not_excuse_a_score_that_it_does_not_explain(digits: Path, 
     assert (found.moved, len(found.different)) == (0, 1)
 
 
+def test_what_cannot_be_read_leaves_the_other_findings(digits: Path, tmp_path: Path) -> None:
+    shutil.copytree(digits, tmp_path / "run")
+    (part,) = tmp_path.glob("run/scores/*/*.parquet")
+    content = bytearray(part.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 400] = b"\0" * 400
+    part.write_bytes(content)
+    found = ea.verify(tmp_path / "run", recompute=3)
+    assert any(finding.message.startswith("not computed anew") for finding in found.findings)
+    assert len([finding for finding in found.findings if finding.place.startswith("scores/")]) >= 1
+    part.write_bytes(content[:-50])
+    found = ea.verify(tmp_path / "run", recompute=3)
+    assert found.recomputed is not None
+    assert "cannot be read" in next(iter(found.recomputed.skipped.values()))
+
+
+def test_each_dataset_is_looked_for_where_its_own_command_had_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that two commands made, in one process each, and one merged of two."""
+    for at, name in enumerate(("voc", "coco")):
+        call(monkeypatch, "datasets", "toy", name, str(tmp_path / name), "--n", "6")
+        options = ("--dataset", name, "--data-dir", str(tmp_path / name), "--model", "timm:test_vit.r160_in1k")
+        evaluate(monkeypatch, tmp_path / f"run{at}", *options, "--weights", "random", "--target", "3")
+    merged = ea.merge([tmp_path / "run0", tmp_path / "run1"], tmp_path / "merged")
+    told = json.loads((merged.path / "run.json").read_text())
+    commands = [one.pop("command") for one in told["merged"]["sources"]]
+    for sources in (True, False):
+        found = recompute_decisions(ea.open_run(merged.path), 12)
+        assert (found.skipped, found.different, found.decisions) == ({}, (), 12), sources
+        # as if the second command had made the first one's run grow
+        told["sessions"] = {f"session {at}": {"command": command} for at, command in enumerate(commands)}
+        told["merged"]["sources"] = []
+        (merged.path / "run.json").write_text(json.dumps(told))
+
+
 def test_weights_and_data_that_are_not_those_recorded_are_not_used(digits: Path, tmp_path: Path) -> None:
     shutil.copytree(digits, tmp_path / "run")
     path = tmp_path / "run" / "run.json"
     told = json.loads(path.read_text())
-    path.write_text(json.dumps({**told, "command": "python make.py"}))
+    path.write_text(json.dumps({**told, "command": "python make.py", "sessions": {}}))
     run = ea.open_run(tmp_path / "run")
     (reason,) = recompute_decisions(run, 3).skipped.values()
     assert "dataset digits-uncorrelated-2" in reason

@@ -106,14 +106,16 @@ def recompute_decisions(
         device: to compute on; ``"auto"`` by default.
     """
     known = dict(classifiers or {})
-    drawn = _draw(run, decisions, models, seed)
     skipped: dict[str, str] = {}
+    drawn = _draw(run, decisions, models, seed, skipped)
     different: list[tuple[str, str]] = []
     counts: collections.Counter[str] = collections.Counter()
     sources = _Datasets(run, data_dir, datasets)
     for slug, ids in drawn.items():
         item = run.evaluations[slug]
         try:
+            with run.reading():
+                old = run.scan_scores([slug]).filter(pl.col("sample_id").is_in(ids)).collect()
             _check_source(item)
             methods = _methods(item, slug, skipped)
             dataset = sources.of(item["question"])
@@ -129,7 +131,6 @@ def recompute_decisions(
         except ExplanationAlignmentError as error:
             skipped[slug] = first_line(error)
             continue
-        old = run.scan_scores([slug]).filter(pl.col("sample_id").is_in(ids)).collect()
         old = old.with_columns(pl.col(pl.Categorical).cast(pl.String))
         pairs = [(method["method"], method["binarization"]) for method in item["methods"]]
         asked = [pair for pair in pairs if f"{slug}, {pair[0]}" not in skipped]
@@ -190,14 +191,21 @@ def evaluate_again(
 def _check_source(item: Mapping[str, Any]) -> None:
     if "covers" in item["question"]:
         raise _UnknownError("its maps were made elsewhere; `ealign score` again compares them")
+    if any("maps" in method for method in item["methods"]):
+        raise _UnknownError("it was scored from maps that another run kept; `ealign score` again compares them")
 
 
 class _UnknownError(Exception):
     """Something that the run does not tell, or not as it was; the text says what to do."""
 
 
-def _draw(run: Run, decisions: int, models: Sequence[str] | None, seed: int) -> dict[str, list[str]]:
-    """Evaluation -> ids of the samples to compute anew; every decision is as likely as any other."""
+def _draw(
+    run: Run, decisions: int, models: Sequence[str] | None, seed: int, skipped: dict[str, str]
+) -> dict[str, list[str]]:
+    """Evaluation -> ids of the samples to compute anew; every decision is as likely as any other.
+
+    Evaluations whose rows cannot be read are noted in ``skipped``.
+    """
     chosen = {
         slug: int(item["details"]["samples"])
         for slug, item in run.evaluations.items()
@@ -211,8 +219,12 @@ def _draw(run: Run, decisions: int, models: Sequence[str] | None, seed: int) -> 
         own = [place - start for place in places if start <= place < start + count]
         start += count
         if own:
-            with run.reading():
-                ids = run.scan_scores([slug]).select(pl.col("sample_id").unique().sort()).collect()["sample_id"]
+            try:
+                with run.reading():
+                    ids = run.scan_scores([slug]).select(pl.col("sample_id").unique().sort()).collect()["sample_id"]
+            except RunError as error:
+                skipped[slug] = first_line(error)
+                continue
             drawn[slug] = sorted({ids[place] for place in own if place < ids.len()})
     return {slug: ids for slug, ids in drawn.items() if ids}
 
@@ -255,9 +267,14 @@ class _Datasets:
         if wanted in self._found:
             return self._found[wanted]
         tried: list[str] = []
-        for one in self._candidates(question["dataset"]):
+        seen: set[tuple[str, str]] = set()
+        for one, folder in self._candidates(question["dataset"]):
+            if isinstance(one, str):
+                if (one, str(folder)) in seen:
+                    continue
+                seen.add((one, str(folder)))
             try:
-                dataset = self._made(one, question["dataset"])
+                dataset = self._made(one, folder, question["dataset"])
                 if self._fingerprint(dataset, question) == wanted:
                     self._found[wanted] = dataset
                     return dataset
@@ -270,24 +287,27 @@ class _Datasets:
             "and --data-dir"
         )
 
-    def _candidates(self, name: str) -> Iterator[str | AnnotatedDataset]:
+    def _candidates(self, name: str) -> Iterator[tuple[str | AnnotatedDataset, str | Path | None]]:
+        """What may be the dataset, each with the folder it was opened with, the likeliest first."""
         from explanation_alignment.datasets import DATASETS
 
-        yield from self._given
-        for command in _commands(self._run):
-            if "--dataset" in command and (self._run_code or not command["--dataset"].startswith("file:")):
-                yield command["--dataset"]
+        commands = [(one.get("--dataset"), one.get("--data-dir")) for one in _commands(self._run)]
+        told = dict.fromkeys(folder for _, folder in commands if folder is not None)
+        folders: Sequence[str | Path | None] = [self._data_dir] if self._data_dir is not None else [*told] or [None]
+        for one in self._given:
+            yield from ((one, folder) for folder in (folders if isinstance(one, str) else [None]))
+        for spec, folder in commands:
+            if spec is not None and (self._run_code or not spec.startswith("file:")):
+                yield spec, folder if self._data_dir is None else self._data_dir
         bare = name.partition("~")[0]
         if bare in DATASETS:
-            yield bare
+            yield from ((bare, folder) for folder in folders)
 
-    def _made(self, one: str | AnnotatedDataset, name: str) -> AnnotatedDataset:
+    @staticmethod
+    def _made(one: str | AnnotatedDataset, folder: str | Path | None, name: str) -> AnnotatedDataset:
         from explanation_alignment.datasets import load_dataset
         from explanation_alignment.datasets.shuffled import ShuffledAnnotations
 
-        folder = self._data_dir
-        if folder is None:
-            folder = next((c["--data-dir"] for c in _commands(self._run) if "--data-dir" in c), None)
         dataset = load_dataset(one, folder) if isinstance(one, str) else one
         shuffled = _SHUFFLED in name and _SHUFFLED not in dataset.name
         return ShuffledAnnotations(dataset) if shuffled else dataset
@@ -303,8 +323,10 @@ class _Datasets:
 
 
 def _commands(run: Run) -> Iterator[dict[str, str]]:
-    """The options of the commands that made the run, the last value of each."""
-    texts = [run.info["command"], *(one["command"] for one in run.info.get("merged", {}).get("sources", ()))]
+    """The options of the commands that made the run, or made it grow, the last value of each."""
+    info = run.info
+    told = [info, *info.get("merged", {}).get("sources", ()), *info.get("sessions", {}).values()]
+    texts = dict.fromkeys(one["command"] for one in told if one.get("command"))
     for text in texts:
         try:
             words = shlex.split(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -148,6 +149,26 @@ def test_other_data_under_one_name_is_refused(runs: Path, tmp_path: Path) -> Non
         ea.merge([runs / "whole", tmp_path / "data"], tmp_path / "m")
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_what_one_run_tells_of_a_dataset_is_kept(runs: Path, tmp_path: Path, order: tuple[int, ...]) -> None:
+    def counted(info: dict[str, Any]) -> None:
+        info["datasets"]["patches"]["class_counts"] = [6, 6, 6, 5, 0]
+
+    sources = [
+        edited(runs / name, tmp_path / name, change)
+        for name, change in (("whole", counted), ("other", lambda info: None), ("one-method", counted))
+    ]
+    merged = ea.merge([sources[place] for place in order], tmp_path / "m")
+    assert merged.info["datasets"]["patches"]["class_counts"] == [6, 6, 6, 5, 0]
+
+    def otherwise(info: dict[str, Any]) -> None:
+        info["datasets"]["patches"]["class_counts"] = [7, 6, 5, 5, 0]
+
+    strange = edited(runs / "more-methods", tmp_path / "strange", otherwise)
+    with pytest.raises(RunError, match="different data under the name patches"):
+        ea.merge([sources[1], sources[0], strange], tmp_path / "n")
+
+
 def test_a_method_described_otherwise_is_refused(runs: Path, tmp_path: Path) -> None:
     def change(info: dict[str, Any]) -> None:
         (item,) = info["evaluations"].values()
@@ -182,7 +203,7 @@ def test_experiments_agree_or_are_dropped_with_a_word(runs: Path, tmp_path: Path
 def test_sources_are_told_and_versions_that_differ_are_both_there(runs: Path, tmp_path: Path) -> None:
     def change(info: dict[str, Any]) -> None:
         info["versions"]["torch"] = "9.9"
-        info["failures"] = {"broken": "no such layer", "small": "was mended since"}
+        info["failures"] = {"broken": "no such layer"}
 
     other = edited(runs / "other", tmp_path / "other", change)
     (other / "checkpoints").mkdir()
@@ -195,6 +216,49 @@ def test_sources_are_told_and_versions_that_differ_are_both_there(runs: Path, tm
     assert any("checkpoints were not taken over" in note for note in merged.info["merged"]["notes"])
     twice = ea.merge([merged, runs / "more-methods"], tmp_path / "twice")
     assert len(twice.info["merged"]["sources"]) == 3
+
+
+def test_what_failed_in_one_run_and_not_in_the_other_is_no_failure(tmp_path: Path) -> None:
+    class Others(Patches):
+        name = "others"
+
+    file = tmp_path / "models.py"
+    text = (
+        "import explanation_alignment as ea\nfrom torch import nn\n\ndef flaky():\n    RAISE\n    return ea.Classifier("
+        "nn.Sequential(nn.Flatten(), nn.Linear(432, 4)), ea.Preprocessing((3, 12, 12)), name='made', device='cpu')\n"
+    )
+    spec = f"file:{file}:flaky"
+
+    def sweep(out: str, raises: bool, *datasets: Patches) -> ea.Run:
+        file.write_text(text.replace("RAISE", "raise RuntimeError('no luck')" if raises else "pass"))
+        for data in datasets:
+            run = ea.evaluate_models(
+                [spec, "toy:none"], data, ["vanilla_gradients"], out=tmp_path / out, device="cpu", progress=False
+            )
+        return run
+
+    failed, done = sweep("failed", True, Others(), Patches()), sweep("done", False, Patches())
+    assert set(failed.failures) == {spec, "toy:none", f"{spec} on patches", "toy:none on patches"}
+    assert set(done.failures) == {"toy:none"}
+    assert set(ea.merge([failed, done], tmp_path / "a").failures) == {spec, "toy:none", "toy:none on patches"}
+    # where the other dataset is the first, what had no dataset to its name has one
+    found = ea.merge([done, failed], tmp_path / "b")
+    assert set(found.failures) == {f"{spec} on others", "toy:none on others", "toy:none"}
+
+
+def test_units_cut_out_of_a_part_share_its_time(tmp_path: Path) -> None:
+    data = Patches(72, broken=(5, 40))
+    whole = evaluated(tmp_path / "whole", METHODS[:1], data=data)
+    both = evaluated(tmp_path / "both", METHODS, data=data)
+    assert [path.name for path in whole.path.glob("scores/*/*.parquet")] == ["units-000000-000008.parquet"]
+    (path,) = both.path.glob("manifest/*.jsonl")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps({**line, "seconds": 90.0}) + "\n" for line in lines))
+    merged = ea.merge([both, whole], tmp_path / "m")
+    assert ea.verify(merged).ok
+    work = {item["methods"][0]["method"]: item["work"] for item in merged.evaluations.values()}
+    assert work["gradcam"]["seconds"] == pytest.approx(45, abs=0.01)
+    assert [one["unread"] for one in work.values()] == [2, 2]
 
 
 def test_a_damaged_part_is_taken_from_the_other_run_or_refused(runs: Path, tmp_path: Path) -> None:

@@ -85,6 +85,16 @@ def test_targets_are_not_mixed(run: ea.Run) -> None:
     assert set(summary["group"]) == {"all", "target=label"}
 
 
+def test_a_second_target_takes_the_kept_summary_away(run: ea.Run) -> None:
+    run.summary()
+    both = ea.evaluate(small_classifier(), Patches(), out=run.path, batch_size=8, target="label")
+    (finding,) = ea.verify(both).findings
+    assert "`ealign show` removes it" in finding.message
+    both.summary()
+    assert not (run.path / "summary.parquet").exists()
+    assert ea.verify(both).findings == ()
+
+
 def test_report_of_a_run_whose_evidence_was_only_explained_for_another_target(run: ea.Run) -> None:
     class Others(Patches):
         name, regions, evidence = "others", ("thing", "corner"), ("thing",)
@@ -134,6 +144,24 @@ def test_experiments_do_not_share_a_run(tmp_path: Path, run: ea.Run) -> None:
         RunWriter(tmp_path / "mnist", experiment={"name": "mnist", "settings": {"epochs": 5}})
     with pytest.raises(RunError, match="not by an experiment"):
         RunWriter(run.path, experiment={"name": "mnist", "settings": {}})
+
+
+def test_an_experiment_s_settings_are_compared_as_they_are_kept(tmp_path: Path) -> None:
+    for _ in range(2):  # the same call again
+        RunWriter(tmp_path / "run", experiment={"name": "mine", "settings": {"sizes": (1, 2)}})
+    with pytest.raises(RunError, match=r"settings\.sizes: \[1, 2\] -> \[1, 3\]"):
+        RunWriter(tmp_path / "run", experiment={"name": "mine", "settings": {"sizes": (1, 3)}})
+
+
+def test_who_was_asked_otherwise_before_its_first_part_is_told(tmp_path: Path) -> None:
+    writer = RunWriter(tmp_path / "run")
+    question = {"model": "m", "seed": 0, "dataset": "d", "dataset_fingerprint": "f", "target": "label", "weights": "w"}
+    method = {"method": "sobel", "binarization": "std:1"}
+    (first,) = writer.begin({**question, "output": "logit"}, [method], {})
+    writer.begin({**question, "output": "log_prob"}, [method], {})
+    for end in (first.is_finished, lambda: first.finish({})):
+        with pytest.raises(RunError, match=r"no longer holds m on d .*another process asked otherwise"):
+            end()
 
 
 def test_a_run_without_rows_says_so(tmp_path: Path) -> None:
@@ -193,6 +221,8 @@ def test_datasets_with_other_attributes_and_types_live_in_one_run(tmp_path: Path
     for data in (Patches(), _Attributed()):
         run = ea.evaluate(small_classifier(), data, ["sobel"], out, progress=False)
     assert set(run.scores()["attr_even"]) == {"true", "false", "yes", "no"}
+    assert set(run.examples()["attr_even"]) == {"true", "false", "yes", "no"}
+    assert ea.report(run).is_file()
     groups = run.summary(by=["hair"]).filter(pl.col("dataset") == "patches")["group"]
     assert set(groups) == {"all", "attr_hair=null"}
     assert run.summary(cluster="hair").height == run.summary().height

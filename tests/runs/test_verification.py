@@ -223,6 +223,30 @@ def test_models_are_held_against_what_was_asked(run: Path) -> None:
     assert any(line.startswith("models.parquet: cannot be read") for line in serious(ea.verify(run)))
 
 
+def test_every_evaluation_of_a_model_has_the_weights_of_its_row(tmp_path: Path) -> None:
+    def asked_otherwise(info: dict[str, Any]) -> None:
+        item_of(info)["question"]["weights"] = "e" * 64
+
+    evaluated(tmp_path / "run")
+    evaluated(tmp_path / "run", target="label")
+    change_run(tmp_path / "run", asked_otherwise)  # of the first
+    found = serious(ea.verify(tmp_path / "run"))
+    assert any(line.startswith("models.parquet: small, seed 0, has weights") for line in found)
+
+
+def test_maps_of_one_model_on_two_datasets_are_sound(tmp_path: Path) -> None:
+    class Others(Patches):
+        name = "others"
+
+    maps = {name: np.random.default_rng(at).random((12, 12)) for at, name in enumerate(Patches().ids())}
+    for data in (Patches(23), Others(22), Patches(23)):
+        ea.score(maps, data, tmp_path / "run", progress=False)
+    assert serious(ea.verify(tmp_path / "run")) == []
+    table = pl.read_parquet(tmp_path / "run" / "models.parquet")
+    table.with_columns(weights_digest=pl.lit("f" * 64)).write_parquet(tmp_path / "run" / "models.parquet")
+    assert any("has weights ffffffff" in line for line in serious(ea.verify(tmp_path / "run")))
+
+
 def test_examples_are_decisions_of_the_scores(run: Path) -> None:
     (folder,) = run.glob("examples/small--*")
     table = pl.read_parquet(folder / "decisions.parquet")

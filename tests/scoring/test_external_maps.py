@@ -299,6 +299,63 @@ def test_predictions_that_cannot_be_read(content: str, message: str, tmp_path: P
         score(gradient_maps(Patches(4)), Patches(4), tmp_path / "run", predictions=file)
 
 
+class Numbered(Patches):
+    """Its classes are folders' names in the order of words."""
+
+    name, class_names = "numbered", ("1", "10", "2", "x")
+
+
+def test_names_that_look_like_numbers_are_names(tmp_path: Path) -> None:
+    maps = gradient_maps(Patches(4))
+    file = tmp_path / "predictions.csv"
+    file.write_text("sample_id,prediction\nimg/000,10\nimg/001,2\nimg/002,x\nimg/003,0\n")
+    run = score(maps, Numbered(4), tmp_path / "run", predictions=file)
+    rows = run.scores().unique("sample_id").sort("sample_id")
+    assert rows["prediction"].to_list() == [1, 2, 3, 0]
+    given = dict(zip(maps, [1, np.int64(2), 3, 0], strict=True))  # integers are places whatever the names
+    rows = score(maps, Numbered(4), tmp_path / "places", predictions=given).scores().unique("sample_id")
+    assert rows.sort("sample_id")["prediction"].to_list() == [1, 2, 3, 0]
+
+
+def test_a_word_that_is_a_name_and_the_place_of_another_is_refused(tmp_path: Path) -> None:
+    maps, file = gradient_maps(Patches(4)), tmp_path / "predictions.csv"
+    file.write_text("sample_id,prediction\nimg/000,1\n")
+    for given in (file, {"img/000": "1"}):
+        with pytest.raises(DatasetError, match=r"has '1', .*name of class 0 and the index of '10'; give indices as"):
+            score(maps, Numbered(4), tmp_path / "run", predictions=given)
+
+
+def test_a_sample_speaks_of_the_whole_dataset_as_an_evaluation_s_does(tmp_path: Path) -> None:
+    class Unlabelled(Patches):
+        """Classes of very different size, which only reading tells."""
+
+        def __getitem__(self, index: int) -> ea.Sample:
+            sample = super().__getitem__(index)
+            return ea.Sample(sample.id, sample.image, int(index < 4), sample.annotations, sample.attributes)
+
+    data = Unlabelled(20)
+    run = score(gradient_maps(Patches(20)), data, tmp_path / "run", sample=8, model="maps")
+    assert list(run.populations.values()) == [[16, 4, 0]]
+    ours = ea.evaluate(small_classifier(), data, ["sobel"], tmp_path / "ours", sample=8, progress=False)
+    for order in ([run, ours], [ours, run]):
+        merged = ea.merge(order, tmp_path / f"from {order[0].path.name}")
+        assert list(merged.populations.values()) == [[16, 4, 0]] * 2
+
+
+def test_attributes_of_mixed_types_are_named_before_a_run_is_begun(tmp_path: Path) -> None:
+    data = Patches(4)
+    data.attributes = lambda: {"odd": ["a", 1, None, None]}  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="attribute 'odd' of patches mixes types"):
+        score(gradient_maps(Patches(4)), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_model_s_row_has_the_geometry_that_was_given(tmp_path: Path) -> None:
+    geometry = Geometry(resize=(12, 12), interpolation="bicubic", fit="inside")
+    (row,) = score(gradient_maps(Patches(4)), Patches(4), tmp_path / "run", geometry=geometry).models().to_dicts()
+    assert (row["resize"], row["interpolation"], row["fit"]) == ("(12, 12)", "bicubic", "inside")
+
+
 def test_one_map_cannot_be_that_of_two_samples(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"fits both 'a\.jpg' and 'a\.png'"):
         score(write(tmp_path / "maps", {"a": np.ones((2, 2), dtype=np.float32)}), Twins(3), tmp_path / "run")

@@ -213,6 +213,38 @@ class TestScoredAnew:
         assert ea.verify(again).ok, ea.verify(again).findings
         assert again.examples().height == run.examples().height
 
+    def test_a_run_that_grew_by_a_method_is_scored_whole(self, tmp_path: Path) -> None:
+        evaluate(tmp_path / "run", METHODS[:1], save_maps="float32")
+        first = parts(score(tmp_path / "run", tmp_path / "again"))
+        run = evaluate(tmp_path / "run", save_maps="float32")
+        assert len(run.evaluations) == 2
+        again = score(run, tmp_path / "again")
+        assert rows(again).equals(rows(run))
+        assert parts(again).items() > first.items()
+        assert ea.verify(again).ok, ea.verify(again).findings
+        # the same map under one binarization is one method, whichever evaluation it is of
+        asked = [
+            f"{method[:-1]},binarize=otsu)" if "(" in method else f"{method}(binarize=otsu)" for method in EXPLAINED
+        ]
+        grown = evaluate(tmp_path / "run", [*METHODS, "vanilla_gradients(binarize=area)"], save_maps="float32")
+        otsu = score(grown, tmp_path / "otsu", binarization="otsu")
+        assert rows(otsu).equals(rows(evaluate(tmp_path / "expected", asked)))
+        assert "float32 of " in ea.provenance(otsu).asked["maps"]
+
+    def test_maps_of_another_evaluation_are_not_taken_for_those_scored(self, tmp_path: Path) -> None:
+        score(evaluate(tmp_path / "fine", METHODS[:1], save_maps="float32"), tmp_path / "again")
+        rough = evaluate(tmp_path / "rough", METHODS[:1], save_maps="uint8")
+        with pytest.raises(RunError, match=r"differently .*maps: float32 of .* -> uint8 of"):
+            score(rough, tmp_path / "again")
+
+    def test_they_are_not_computed_anew(self, tmp_path: Path) -> None:
+        data = Patches(23, **DATA)
+        again = score(evaluate(tmp_path / "run", save_maps="uint8"), tmp_path / "again")
+        found = ea.verify(again, recompute=3, datasets=[data], classifiers={"small": small_classifier()})
+        assert found.recomputed is not None
+        (reason,) = found.recomputed.skipped.values()
+        assert "maps that another run kept" in reason
+
     @pytest.mark.parametrize(("kind", "pixels"), [("float16", 1), ("uint8", 6)])
     def test_the_smaller_kinds_move_few_pixels(self, kind: str, pixels: int, tmp_path: Path) -> None:
         run = evaluate(tmp_path / "run", save_maps=kind)
@@ -240,8 +272,8 @@ class TestScoredAnew:
         grown = score(run, tmp_path / "again", binarization="area", method="vanilla_gradients")
         assert parts(grown).items() > before.items()
         assert set(grown.summary()["binarization"]) == {"otsu", "area"}
-        with pytest.raises(RunError, match="asked differently"):
-            evaluate(tmp_path / "again")
+        with pytest.raises(RunError, match=r"differently \(maps: float32 of .* -> null"):
+            evaluate(tmp_path / "again", ["gradcam(layer=3,binarize=otsu)"])
 
     def test_of_several_models_all_or_one(self, tmp_path: Path) -> None:
         evaluate(tmp_path / "run", save_maps="float32")

@@ -9,12 +9,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from numbers import Integral
-from typing import Final
+from typing import Any, Final
 
 from explanation_alignment.errors import UnknownNameError, UsageError
 from explanation_alignment.sample import AnnotatedDataset, AttributeValue, Sample, SampleBatch
 
-__all__ = ["IndexedDataset", "Subset", "draw_balanced", "draw_order", "labels_of", "positives_of", "read_for"]
+__all__ = [
+    "IndexedDataset",
+    "Subset",
+    "draw_balanced",
+    "draw_order",
+    "labelled",
+    "labels_of",
+    "positives_of",
+    "read_for",
+]
 
 #: Groups too small for a draw that a message names.
 _TOLD: Final = 5
@@ -242,3 +251,29 @@ def draw_balanced(
 def draw_order(ids: Sequence[str], seed: int) -> list[int]:
     """Places in the order they are drawn in, which depends on each id and the seed alone."""
     return sorted(range(len(ids)), key=lambda place: hashlib.sha256(f"{seed} {ids[place]}".encode()).digest())
+
+
+def labelled(dataset: AnnotatedDataset, *, needed: bool) -> AnnotatedDataset:
+    """A dataset whose labels are at hand, read once and not for every classifier; itself where none are needed."""
+    return dataset if not needed or callable(getattr(dataset, "labels", None)) else _Labelled(dataset)
+
+
+class _Labelled:
+    """A dataset whose labels have been read."""
+
+    def __init__(self, dataset: AnnotatedDataset) -> None:
+        self._dataset, self._labels = dataset, labels_of(dataset)
+
+    def labels(self) -> Sequence[int | None]:
+        return self._labels
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._dataset, name)
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int, /) -> Sample:
+        return self._dataset[index]

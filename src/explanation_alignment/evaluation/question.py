@@ -155,6 +155,8 @@ def question_of(
         "numerics_version": NUMERICS_VERSION,
         **({"intervene": True} if intervene else {}),
         **({"precision": classifier.precision} if classifier.precision != "fp32" else {}),
+        **({"outputs": classifier.outputs} if classifier.outputs is not None else {}),
+        **({"multi_label": True} if classifier.multi_label else {}),
     }
 
 

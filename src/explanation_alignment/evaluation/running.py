@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from explanation_alignment.batches import Batch, reads_whole_batches
 from explanation_alignment.classifiers.classifier import Classifier
-from explanation_alignment.datasets.base import labels_of
+from explanation_alignment.datasets.base import labelled, labels_of
 from explanation_alignment.datasets.positives import PositiveLabels
 from explanation_alignment.decoded import DecodedCache, DecodedImages
 from explanation_alignment.errors import UsageError
@@ -134,11 +134,13 @@ def evaluate(
             raise UsageError("intervene: content is exchanged between images of different labels; not with positives")
         dataset = PositiveLabels(dataset)
         accepted = dataset.accepted()
+    dataset = labelled(dataset, needed=sample is not None or intervene)
     explained = "label" if target == "positives" else target
     ids = dataset.ids()
     order = sample_order(dataset, ids, sample, seed)
     if not dataset.regions:
         raise UsageError(f"{dataset.name} has no annotated regions, so there is nothing to align with")
+    attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
     first = Explainer(classifier, requests, output=output, target=explained, chunk=chunk)
     with first:
         described = [describe_method(request, first) for request in requests]
@@ -153,7 +155,6 @@ def evaluate(
     evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
     writer.record_dataset(dataset.name, dataset_record(dataset, count_classes=sample is not None))
     writer.record_model(model_row(classifier, described, seed))
-    attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
     strengths = any(get_metric(name).needs == "heatmap" for name in names)
     labels = labels_of(dataset) if intervene else None
     read = order if labels is None else list({*order, *partners(ids, labels, order, seed)})

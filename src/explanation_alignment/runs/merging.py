@@ -24,6 +24,7 @@ from explanation_alignment.errors import RunError, UsageError, first_line
 from explanation_alignment.runs.compaction import compact, finish_line
 from explanation_alignment.runs.environment import command_line
 from explanation_alignment.runs.examples import trim_examples
+from explanation_alignment.runs.failures import asked_words, failure_name, failure_parts
 from explanation_alignment.runs.files import write_atomically, write_frame, write_json
 from explanation_alignment.runs.identity import describe_difference, digest
 from explanation_alignment.runs.manifest import Manifest, bytes_problem, line_of
@@ -98,11 +99,11 @@ def merge(runs: Sequence[str | Path | Run], out: str | Path) -> Run:
     sources = [run if isinstance(run, Run) else open_run(run) for run in runs]
     out = Path(out)
     _check_places(sources, out)
-    _check_kind(sources)
+    datasets = _datasets(sources)
     notes: list[str] = []
     evaluations = [one for entries in _by_key(sources).values() for one in _joined(entries, notes)]
-    content = _content(sources, evaluations, notes)
     models = _models(sources)
+    content = _content(sources, datasets, evaluations, models, notes)
     with _folder_in_the_making(out) as place:
         for one in evaluations:
             content["evaluations"][one.slug] = _write(one, place, notes)
@@ -170,7 +171,8 @@ def _check_places(sources: Sequence[Run], out: Path) -> None:
         raise RunError(f"{out} is there already and not empty; a merge makes a new run, choose another --out")
 
 
-def _check_kind(sources: Sequence[Run]) -> None:
+def _datasets(sources: Sequence[Run]) -> dict[str, Mapping[str, Any]]:
+    """The records of the datasets, each with all that any source tells of it."""
     kinds = {bool(source.info["toy"]): source for source in sources}
     if len(kinds) > 1:
         raise RunError(f"{kinds[True].path} holds generated (toy) data, {kinds[False].path} real data; never one run")
@@ -184,6 +186,8 @@ def _check_kind(sources: Sequence[Run]) -> None:
                     f"{first.path} and {source.path} hold different data under the name {name} "
                     f"({describe_difference(known, record)}); they cannot be one run"
                 )
+            seen[name] = (first, {**known, **record})
+    return {name: record for name, (_, record) in seen.items()}
 
 
 def _by_key(sources: Iterable[Run]) -> dict[tuple[Any, ...], list[_Entry]]:
@@ -366,7 +370,9 @@ def _write(one: _Joined, place: Path, notes: list[str]) -> dict[str, Any]:
             write_atomically(target, partial(shutil.copyfile, source))
         else:
             target = folder / part_name(unit)
-            write_atomically(target, partial(write_part, _cut(source, one, unit)))
+            table = _cut(source, one, unit)
+            told = _share(told, table, read_part(source).rows)
+            write_atomically(target, partial(write_part, table))
         manifest.append(line_of(target, target.name, read_part(target).rows, told))
     first = one.entries[0].item
     finished = [entry.item["finished"] for entry in one.entries if entry.item["finished"] is not None]
@@ -400,6 +406,18 @@ def _write(one: _Joined, place: Path, notes: list[str]) -> dict[str, Any]:
     }
 
 
+def _share(told: Mapping[str, Any], table: pa.Table, rows: int) -> dict[str, Any]:
+    """What a manifest's line tells of a part of so many rows, for those of it that were cut out."""
+    share = dict(told)
+    if "seconds" in told:
+        share["seconds"] = round(told["seconds"] * table.num_rows / rows, 3)
+    if "unread" in told:
+        names = zip(table["sample_id"].to_pylist(), table["status"].to_pylist(), strict=True)
+        # a sample without a map from elsewhere has the same status and was read
+        share["unread"] = min(told["unread"], len({name for name, status in names if status == "error"}))
+    return share
+
+
 def _cut(source: Path, one: _Joined, unit: int) -> pa.Table:
     """The rows of some methods of a unit, as a part of its own."""
     table, wanted = _unit(source, unit), one.pairs
@@ -424,7 +442,13 @@ def _join_examples(one: _Joined, target: Path) -> bool:
     return True
 
 
-def _content(sources: Sequence[Run], evaluations: Sequence[_Joined], notes: list[str]) -> dict[str, Any]:
+def _content(
+    sources: Sequence[Run],
+    datasets: Mapping[str, Any],
+    evaluations: Sequence[_Joined],
+    models: pl.DataFrame | None,
+    notes: list[str],
+) -> dict[str, Any]:
     """run.json of the new run, its evaluations to be filled in."""
     infos = [source.info for source in sources]
     experiments = [info["experiment"] for info in infos]
@@ -438,10 +462,7 @@ def _content(sources: Sequence[Run], evaluations: Sequence[_Joined], notes: list
         left = [name for name in _LEFT if (source.path / name).is_dir()]
         if left:
             notes.append(f"{source.path}: {' and '.join(left)} were not taken over")
-    evaluated = {one.entries[0].item["question"]["model"] for one in evaluations}
-    failures = {
-        model: reason for info in infos for model, reason in info.get("failures", {}).items() if model not in evaluated
-    }
+    failures = _failures(infos, datasets, evaluations, models)
     others: dict[str, Any] = {}
     for name in sorted({name for info in infos for name in info} - _KNOWN):
         values = [info[name] for info in infos if name in info]
@@ -457,13 +478,37 @@ def _content(sources: Sequence[Run], evaluations: Sequence[_Joined], notes: list
         "experiment": experiment,
         "versions": _agreed([info["versions"] for info in infos]),
         "hardware": _agreed([info["hardware"] for info in infos]),
-        "datasets": {name: record for info in infos for name, record in info["datasets"].items()},
+        "datasets": dict(datasets),
         "evaluations": {},
         "sessions": {name: one for info in infos for name, one in info.get("sessions", {}).items()},
         **({"failures": failures} if failures else {}),
         **others,
         "merged": {"sources": [one for source in sources for one in _origins(source)], "notes": notes},
     }
+
+
+def _failures(
+    infos: Sequence[Mapping[str, Any]],
+    datasets: Mapping[str, Any],
+    evaluations: Sequence[_Joined],
+    models: pl.DataFrame | None,
+) -> dict[str, str]:
+    """What failed in any of the runs and was evaluated in none, by its name in the new run."""
+    specs: dict[tuple[str, int], str] = {}
+    if models is not None:
+        specs = {(row["model"], row["seed"]): row["spec"] for row in models.iter_rows(named=True)}
+    evaluated = set()
+    for one in evaluations:
+        model, seed, dataset = (one.entries[0].item["question"][name] for name in ("model", "seed", "dataset"))
+        if (model, seed) in specs:
+            evaluated.add((asked_words(specs[model, seed], model), dataset))
+    failures: dict[str, str] = {}
+    for info in infos:
+        for name, reason in info.get("failures", {}).items():
+            asked, dataset = failure_parts(name, info["datasets"])
+            if (asked, dataset) not in evaluated:
+                failures[failure_name(asked, dataset, datasets)] = reason
+    return failures
 
 
 def _origins(source: Run) -> list[dict[str, Any]]:

@@ -181,6 +181,9 @@ def _asked(run: Run) -> Iterator[tuple[str, str]]:
     outputs = _distinct(question["output"] for question in questions if "output" in question)
     if outputs:
         yield "output", outputs
+    maps = _distinct(method["maps"] for item in items for method in item["methods"] if "maps" in method)
+    if maps:
+        yield "maps", maps
     samples = (question["sample"] for question in questions)
     yield "sample", _distinct("all images" if sample is None else f"{sample} images" for sample in samples)
     yield "seed", _distinct(str(question["seed"]) for question in questions)

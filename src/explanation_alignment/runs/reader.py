@@ -138,7 +138,7 @@ class Run:
             One row a group and metric, with the columns of ``SUMMARY_SCHEMA``: mean, interval, chance, ceiling,
             adjusted value, number of defined and undefined scores, accuracy, whether the interval is unreliable, lift,
             and excess over the centre. The rows of the group ``all``, with intervals of 95 %, are kept in
-            ``summary.parquet`` and recomputed only for evaluations that changed.
+            ``summary.parquet`` and recomputed only for evaluations that changed, unless the run has several targets.
 
         Raises:
             RunError: if there are no scores yet.
@@ -275,7 +275,7 @@ class Run:
         """
         folders = [self.path / "examples" / slug for slug in self.evaluations]
         tables = [read_examples(folder) for folder in folders if (folder / "decisions.parquet").is_file()]
-        return pl.concat(tables, how="diagonal") if tables else pl.DataFrame()
+        return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
     def _table(self, name: str) -> pl.DataFrame:
         try:
@@ -287,7 +287,9 @@ class Run:
         from explanation_alignment.statistics.summary import summarise
 
         if self._targets > 1:
-            # which keeps targets apart by group; evaluations alone cannot
+            # which keeps targets apart by group; evaluations alone cannot, and so an earlier one is not renewed
+            with contextlib.suppress(OSError):
+                (self.path / "summary.parquet").unlink(missing_ok=True)
             return summarise(self.scan_scores(), populations=self.populations)
         path = self.path / "summary.parquet"
         stamps = {slug: self.stamp(slug) for slug in self.evaluations}

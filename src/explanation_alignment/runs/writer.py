@@ -58,6 +58,7 @@ class RunWriter:
     def __init__(self, path: str | Path, *, experiment: Mapping[str, Any] | None = None, toy: bool = False) -> None:
         self.path = Path(path)
         self._recorded: set[str] = set()
+        experiment = json.loads(json.dumps(experiment))  # as it is read back: a tuple is a list there
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             occupied = any(not item.name.startswith(".") for item in self.path.iterdir())
@@ -108,29 +109,23 @@ class RunWriter:
             details: what else is worth recording (batch size, unit size, device, ...).
 
         Raises:
-            RunError: if the run already answers another question under the same key.
+            RunError: if the run already answers another question under the same key, or holds other weights under the
+                name of the model or other data under that of the dataset.
         """
-        key = ("model", "seed", "dataset", "target")
         # as run.json will hold them: a tuple read back is a list
         question, methods = json.loads(json.dumps([dict(question), list(map(dict, methods))]))
         with self.updating() as info:
-            kin = {
-                slug: item
-                for slug, item in info["evaluations"].items()
-                if all(item["question"][part] == question[part] for part in key)
-            }
-            for slug, item in list(kin.items()):
-                if item["question"] != dict(question):
-                    folder = self.path / "scores" / slug
-                    if not (part_files(folder) or Leases(work_folder(folder)).any_held()):
-                        del info["evaluations"][slug], kin[slug]  # begun and given up before anything was written
-                        continue
-                    difference = describe_difference(_flat(item["question"]), _flat(question))
-                    raise RunError(
-                        f"{self.path} already holds {question['model']} on {question['dataset']} "
-                        f"(seed {question['seed']}) asked differently ({difference}); "
-                        "choose another --out, or ask the same question to resume"
-                    )
+            for slug, item in list(info["evaluations"].items()):
+                recorded = item["question"]
+                problem = _clash(recorded, question)
+                if not problem:
+                    continue
+                folder = self.path / "scores" / slug
+                if not (part_files(folder) or Leases(work_folder(folder)).any_held()):
+                    del info["evaluations"][slug]  # begun and given up before anything was written
+                    continue
+                raise RunError(f"{self.path} already holds {problem}")
+            kin = {slug: item for slug, item in info["evaluations"].items() if item["question"] == question}
             wanted = list(methods)
             writers = []
             for slug, item in kin.items():
@@ -354,7 +349,7 @@ class EvaluationWriter:
     def is_finished(self) -> bool:
         """Whether its end is recorded."""
         with self.run.updating() as info:
-            return bool(info["evaluations"][self.slug]["finished"])
+            return bool(self._entry(info)["finished"])
 
     def finish(self, status_counts: Mapping[str, int]) -> None:
         """Compact the parts and record that every unit is there, with the number of rows by status."""
@@ -368,11 +363,23 @@ class EvaluationWriter:
                     compact(self.folder, self.manifest, self.record["identity"], owed)
             work = finish_line(self.manifest.keep(self.files))
         with self.run.updating() as info:
-            item = info["evaluations"][self.slug]
+            item = self._entry(info)
             item["finished"] = item["finished"] or _now()
             item["status_counts"] = dict(status_counts)
             if work:
                 item["work"] = work
+
+    def _entry(self, info: Mapping[str, Any]) -> dict[str, Any]:
+        """Its entry in the content of run.json; gone where another question took its place before its first part."""
+        entries: dict[str, dict[str, Any]] = info["evaluations"]
+        if self.slug not in entries:
+            question = self.record["question"]
+            raise RunError(
+                f"{self.run.path} no longer holds {question['model']} on {question['dataset']} (seed "
+                f"{question['seed']}) as it was asked here: meanwhile another process asked otherwise; ask both alike, "
+                "or choose another --out for one of them"
+            )
+        return entries[self.slug]
 
     def is_compact(self) -> bool:
         """Whether there is nothing left to compact."""
@@ -477,6 +484,42 @@ def _check_format(path: Path, info: Mapping[str, Any]) -> None:
     version = info.get("format_version")
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise RunError(f"{path}: run format {version!r}, this version reads up to {FORMAT_VERSION}; upgrade to open it")
+
+
+def _clash(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """What keeps two questions from standing in one run, to be read after "already holds"; empty for nothing.
+
+    A run records a dataset once for its name, and a model once for its name and seed.
+    """
+
+    def same(*names: str) -> bool:
+        return all(recorded[name] == asked[name] for name in names)
+
+    def difference(name: str) -> str:
+        return describe_difference({name: recorded[name]}, {name: asked[name]})
+
+    if same("model", "seed", "dataset", "target") and recorded != asked:
+        return (
+            f"{asked['model']} on {asked['dataset']} (seed {asked['seed']}) asked differently "
+            f"({describe_difference(_flat(recorded), _flat(asked))}); choose another --out, or ask the same question "
+            "to resume"
+        )
+    if same("dataset") and not same("dataset_fingerprint"):
+        return (
+            f"other data under the name {asked['dataset']} ({difference('dataset_fingerprint')}), which "
+            f"{recorded['model']} was evaluated on; choose another --out"
+        )
+    if same("model", "seed") and not same("weights") and not _are_maps(recorded, asked):
+        return (
+            f"other weights under the name {asked['model']} (seed {asked['seed']}; {difference('weights')}); choose "
+            "another --out, or give one of them another --name"
+        )
+    return ""
+
+
+def _are_maps(*questions: Mapping[str, Any]) -> bool:
+    """Whether all are of maps made elsewhere: the digest that stands for weights is then that of the maps."""
+    return all("covers" in question for question in questions)
 
 
 def _method_key(method: Mapping[str, Any]) -> tuple[Any, Any]:

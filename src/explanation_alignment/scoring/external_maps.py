@@ -11,10 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, get_args
 
-import pyarrow as pa
-
 from explanation_alignment.binarization import Binarization
 from explanation_alignment.errors import DatasetError, UnknownNameError, UsageError
+from explanation_alignment.evaluation.question import attribute_column, dataset_record, is_toy
 from explanation_alignment.evaluation.units import cut
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
@@ -79,7 +78,9 @@ def score(
         method: what to call the method that made them; the same.
         binarization: from map to mask; ``"std:1"`` by default, of a run's maps what they had.
         predictions: a CSV file with the columns sample_id, prediction and, if known, confidence; or a mapping from ids
-            to predictions. A prediction is a class index or name. Without it, what goes by correctness is null.
+            to predictions. A prediction is a class index or name; where names are numbers, a word that is the name of
+            one class and the index of another is refused, an integer is an index. Without it, what goes by correctness
+            is null.
         geometry: brings annotations and maps to their common size; its result must be of one size for all images.
         covers: ``"image"``: a map lies over the whole image and goes through the geometry with it; ``"crop"``: over
             what the geometry leaves, and is only resized to it.
@@ -161,22 +162,12 @@ def score(
         "maps_unused": len(unused),
         "maps_unused_first": unused[:_NAMED],
     }
-    writer = RunWriter(out, toy=bool(getattr(dataset, "toy", False)))
+    attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
+    writer = RunWriter(out, toy=is_toy(dataset))
     described = [{"method": method, "binarization": rule, "layer": None, "layer_shape": None}]
     evaluations = writer.begin(question, described, details)
-    writer.record_dataset(
-        dataset.name,
-        {
-            "fingerprint": dataset.fingerprint,
-            "samples": len(dataset),
-            "class_names": list(dataset.class_names),
-            "regions": list(dataset.regions),
-            "evidence": list(dataset.evidence),
-            "toy": bool(getattr(dataset, "toy", False)),
-        },
-    )
+    writer.record_dataset(dataset.name, dataset_record(dataset, count_classes=sample is not None))
     writer.record_model(_model_row(model, seed, question["weights"], geometry))
-    attributes = {name: pa.array(values) for name, values in dataset.attributes().items()}
     key = {"model": model, "seed": seed, "dataset": dataset.name, "target": target}
     unread = Unread(max_errors, "samples or maps")
     for evaluation in evaluations:
@@ -224,6 +215,7 @@ def _model_row(model: str, seed: int, maps_digest: object, geometry: Geometry) -
         "input_width": None,
         "resize": None if geometry.resize is None else str(geometry.resize),
         "crop": None if geometry.crop is None else f"{geometry.crop[0]}x{geometry.crop[1]}",
-        "interpolation": "bilinear",
+        "interpolation": geometry.interpolation,
+        "fit": geometry.fit,
         "layer": None,
     }

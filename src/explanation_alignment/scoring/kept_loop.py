@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -62,7 +62,8 @@ class KeptMaps:
         dataset: as it was evaluated.
         question: that is answered now.
         pairs: methods and binarizations.
-        described: the same as the run records them.
+        described: the same as the run records them, each with the evaluation its maps are of: those of a method that a
+            run was grown by are of another evaluation of the same question.
         details: what else is worth recording.
         units: unit -> places in the dataset.
         files: the maps.
@@ -112,16 +113,22 @@ class KeptMaps:
         for each in item["methods"]:
             if method in (None, each["method"]):
                 binarization = rule or each["binarization"]
-                described.setdefault((each["method"], binarization), {**each, "binarization": binarization})
+                source = {"binarization": binarization, "maps": f"{kind} of {item['identity'][:16]}"}
+                described.setdefault((each["method"], binarization), {**each, **source})
         asked = {
             **question,
             "metrics": list(metrics or question["metrics"]),
-            "maps": f"{kind} of {item['identity'][:16]}",
             "numerics_version": NUMERICS_VERSION,
         }
         details = {"unit_size": size, "batch_size": _BATCH_SIZE, "device": "cpu", "samples": len(order)}
         details["maps"] = str(run.path)
         return cls(run, slug, dataset, asked, list(described), list(described.values()), details, units, files)
+
+    def without(self, pairs: Container[tuple[str, str]]) -> KeptMaps:
+        """The same but for these methods and binarizations."""
+        left = [at for at, pair in enumerate(self.pairs) if pair not in pairs]
+        chosen = ([self.pairs[at] for at in left], [self.described[at] for at in left])
+        return replace(self, pairs=chosen[0], described=chosen[1])
 
     @property
     def preprocessing(self) -> Preprocessing:

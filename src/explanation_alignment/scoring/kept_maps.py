@@ -78,7 +78,7 @@ def rescore(
     ]
     writer = RunWriter(out, toy=is_toy(dataset))
     unread = Unread(max_errors, f"samples of {dataset.name}")
-    for one in todo:
+    for one in _each_once(todo):
         evaluations = writer.begin(one.question, one.described, one.details)
         counted = one.question["sample"] is not None
         writer.record_dataset(one.dataset.name, dataset_record(one.dataset, count_classes=counted))
@@ -103,6 +103,19 @@ def _refuse_some(loop: KeptMapsLoop, evaluation: EvaluationWriter, rows_each: in
     if len(loop.pairs) < len(methods) and evaluation.missing(owed):
         known = " and ".join(f"{item['method']} ({item['binarization']})" for item in methods)
         raise RunError(f"{evaluation.run.path} has the rows of {known} together and lacks some; ask for both at once")
+
+
+def _each_once(todo: Sequence[KeptMaps]) -> Iterator[KeptMaps]:
+    """The same, each method and binarization of a question from the first evaluation that has it: brought to one
+    binarization, a method with two of them in two evaluations is the same twice.
+    """
+    taken: dict[tuple[Any, ...], set[tuple[str, str]]] = {}
+    for one in todo:
+        held = taken.setdefault(tuple(one.question[name] for name in ("model", "seed", "dataset", "target")), set())
+        left = one.without(held)
+        held.update(left.pairs)
+        if left.pairs:
+            yield left
 
 
 def _evaluations(

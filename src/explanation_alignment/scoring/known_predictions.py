@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +30,34 @@ class Predictions:
     def read(cls, given: str | Path | Mapping[str, Any] | None, dataset: AnnotatedDataset) -> Predictions | None:
         """Read a CSV file or a mapping; None stays None.
 
+        An integer in a mapping is an index. A word is a class name, and where there is none of it an index; one that is
+        the name of a class and the index of another is refused.
+
         Raises:
-            DatasetError: it cannot be read, names no class of the dataset, or none of its samples.
+            DatasetError: it cannot be read, names no class of the dataset or it is
+                not plain which, or none of its samples.
         """
         if given is None:
             return None
         index_of = {name: place for place, name in enumerate(dataset.class_names)}
+        indices = {str(place) for place in range(len(index_of))}
         if isinstance(given, Mapping):
-            rows = [(str(name), str(value), "") for name, value in given.items()]
+            rows = [(str(name), value, "") for name, value in given.items()]
         else:
             rows = _prediction_rows(Path(given))
         known: dict[str, tuple[int, float]] = {}
-        for name, word, confidence in rows:
-            place = int(word) if word.isdecimal() else index_of.get(word, -1)
+        for name, value, confidence in rows:
+            word = str(value)
+            if isinstance(value, Integral) or word not in index_of:
+                place = int(word) if word.isdecimal() else -1
+            else:
+                place = index_of[word]
+                if word in indices and word != str(place):
+                    raise DatasetError(
+                        f"predictions: {name!r} has {word!r}, which in {dataset.name} is the name of class {place} "
+                        f"and the index of {dataset.class_names[int(word)]!r}; give indices as integers, from Python: "
+                        "ea.score(..., predictions={id: index})"
+                    )
             if not 0 <= place < len(index_of):
                 raise DatasetError(
                     f"predictions: {name!r} has {word!r}, expected a class name of {dataset.name} or an index from 0 "
@@ -59,7 +75,7 @@ class Predictions:
         return digest({name: [place, repr(confidence)] for name, (place, confidence) in self.known.items()})
 
 
-def _prediction_rows(path: Path) -> list[tuple[str, str, str]]:
+def _prediction_rows(path: Path) -> list[tuple[str, Any, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             table = csv.DictReader(file)

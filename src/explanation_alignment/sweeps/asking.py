@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 
-from explanation_alignment.datasets.base import labels_of
 from explanation_alignment.datasets.positives import PositiveLabels
 from explanation_alignment.saliency.base import Output
-from explanation_alignment.sample import AnnotatedDataset, Sample
+from explanation_alignment.sample import AnnotatedDataset
 
-__all__ = ["Asked", "labelled"]
+__all__ = ["Asked"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,29 +59,3 @@ class Asked:
             "metrics": list(self.metrics),
             "intervene": self.intervene,
         }
-
-
-def labelled(dataset: AnnotatedDataset, *, needed: bool) -> AnnotatedDataset:
-    """A dataset whose labels are at hand, read once and not for every classifier; itself where none are needed."""
-    return dataset if not needed or callable(getattr(dataset, "labels", None)) else _Labelled(dataset)
-
-
-class _Labelled:
-    """A dataset whose labels have been read."""
-
-    def __init__(self, dataset: AnnotatedDataset) -> None:
-        self._dataset, self._labels = dataset, labels_of(dataset)
-
-    def labels(self) -> Sequence[int | None]:
-        return self._labels
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # while it is unpickled
-            raise AttributeError(name)
-        return getattr(self._dataset, name)
-
-    def __len__(self) -> int:
-        return len(self._dataset)
-
-    def __getitem__(self, index: int, /) -> Sample:
-        return self._dataset[index]

@@ -9,6 +9,7 @@ from typing import Any, Final
 from explanation_alignment.classifiers.expansion import ModelSpec, identify_weights
 from explanation_alignment.errors import ModelError
 from explanation_alignment.evaluation.units import cut, in_shard
+from explanation_alignment.runs.failures import failure_name
 from explanation_alignment.runs.identity import NUMERICS_VERSION, digest
 from explanation_alignment.runs.reader import Run
 from explanation_alignment.runs.saved_maps import MapFiles, map_kind
@@ -132,7 +133,7 @@ def record_failure(writer: RunWriter, model: ModelSpec, dataset: str, reason: st
         reason: in a line.
     """
     with writer.updating() as info:
-        name = _failure_name(model, dataset, info)
+        name = failure_name(str(model), dataset, info["datasets"])
         others = {key: value for key, value in info.get("failures", {}).items() if key != name}
         if reason is not None:
             others[name] = reason
@@ -150,10 +151,5 @@ def failures_among(run: Run, models: Sequence[ModelSpec], dataset: str, target: 
         target: the explained class, as asked.
     """
     shown = f"{dataset}~positives" if target == "positives" else dataset
-    names = {_failure_name(model, shown, run.info) for model in models}
+    names = {failure_name(str(model), shown, run.info["datasets"]) for model in models}
     return {name: reason for name, reason in run.failures.items() if name in names}
-
-
-def _failure_name(model: ModelSpec, dataset: str, info: Mapping[str, Any]) -> str:
-    """What stands for a classifier in a run's failures; with the dataset, where it is not the run's first."""
-    return str(model) if next(iter(info["datasets"]), dataset) == dataset else f"{model} on {dataset}"

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from explanation_alignment.classifiers.expansion import ModelSpec, expand_models
+from explanation_alignment.datasets.base import labelled
 from explanation_alignment.decoded import DEFAULT_LIMIT, DecodedCache, bytes_of
 from explanation_alignment.errors import UsageError
 from explanation_alignment.evaluation import DEFAULT_METHODS
@@ -23,7 +24,7 @@ from explanation_alignment.runs.saved_maps import map_kind
 from explanation_alignment.saliency.base import Method, Output
 from explanation_alignment.saliency.passes import DEFAULT_CHUNK
 from explanation_alignment.sample import AnnotatedDataset
-from explanation_alignment.sweeps.asking import Asked, labelled
+from explanation_alignment.sweeps.asking import Asked
 from explanation_alignment.sweeps.doing import CacheAsked, Doing
 from explanation_alignment.sweeps.planning import Sweep
 from explanation_alignment.sweeps.watching import SweepWatch, TogetherWatch
