@@ -351,7 +351,7 @@ def test_attributes_of_mixed_types_are_named_before_a_run_is_begun(tmp_path: Pat
 
 
 def test_the_model_s_row_has_the_geometry_that_was_given(tmp_path: Path) -> None:
-    geometry = Geometry(resize=(12, 12), interpolation="bicubic", fit="inside")
+    geometry = Geometry(resize=(12, 12), crop=(12, 12), interpolation="bicubic", fit="inside")
     (row,) = score(gradient_maps(Patches(4)), Patches(4), tmp_path / "run", geometry=geometry).models().to_dicts()
     assert (row["resize"], row["interpolation"], row["fit"]) == ("(12, 12)", "bicubic", "inside")
 
