@@ -12,6 +12,7 @@ from polars.testing import assert_frame_equal
 from stopped_runs import stopped
 
 import explanation_alignment as ea
+from explanation_alignment.cli.display.results import print_experiment
 from explanation_alignment.errors import DatasetError, RunError, UsageError
 from explanation_alignment.experiments.mnist.presentation import present
 from explanation_alignment.experiments.mnist.protocol import REPORTED, Protocol
@@ -186,6 +187,18 @@ def test_a_stopped_experiment_has_a_report_of_what_there_is(
     told = any("does not" in text for text in said if "has accuracy" in text)
     assert told == ("digits-uncorrelated-1" in datasets)
     assert [item.name for item in present(part).illustrations] == ["examples"] * examples + ["ea_by_model"]
+
+
+@pytest.mark.parametrize("name", ["[v2]", "[", "x [bold]"])
+def test_a_folder_in_brackets_is_named_whole(
+    run: ea.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    part = stopped(run, tmp_path / name / "[" / "x]", lambda asked: asked["dataset"] == "digits-correlated")
+    print_experiment(part)
+    out, err = capsys.readouterr()
+    assert f"run      {part.path}\n" in out
+    assert f"ealign show {part.path}" in out
+    assert "unfinished: " in err
 
 
 def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:
