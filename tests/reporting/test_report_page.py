@@ -263,6 +263,17 @@ def test_bars_left_out_for_want_of_scores_count_as_well(tmp_path: Path) -> None:
     assert f"{lost:,} decisions have no score and no case" in str(note)
 
 
+def test_regions_and_differences_left_out_are_said(tmp_path: Path) -> None:
+    regions = [f"part {place}" for place in range(8)]
+    run = made_run(
+        tmp_path, models=[f"m{i}" for i in range(6)], seeds=[0], datasets=[f"set {i}" for i in range(8)],
+        regions=regions, evidence=regions, n=6, examples=0, metrics=("iou_coverage",),
+    )  # fmt: skip
+    page, _ = page_of(run)
+    assert "Shown: 6 of 8 regions of the evidence, the first." in page.text
+    assert "The first 800 of 840 rows; ealign compare RUN --all shows all." in page.text
+
+
 def test_many_classes_are_told_by_their_ends(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", n=120, class_names=[f"class {i}" for i in range(50)], examples=0)
     page, _ = page_of(run)
