@@ -12,7 +12,7 @@ from torch import nn
 from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
 from explanation_alignment.classifiers.layers import CamLayer, find_layer
-from explanation_alignment.errors import ModelError, UsageError
+from explanation_alignment.errors import ModelError, RunWarning, UsageError
 
 SIZE = 8
 
@@ -284,7 +284,7 @@ class TestGiven:
         pooled = net(
             lambda self, f: self.last(self.pool(f)).flatten(1), pool=nn.AdaptiveAvgPool2d(1), last=nn.Conv2d(4, 3, 1)
         )
-        with pytest.warns(UserWarning, match="has a single patch: its maps say little"):
+        with pytest.warns(RunWarning, match="has a single patch: its maps say little"):
             layer = find_layer(pooled, "last_conv")
         assert (layer.name, layer.shape, layer.problem) == ("last", (3, 1, 1), "has a single patch")
         refuses(pooled, "last", "is no feature map")
@@ -320,7 +320,7 @@ class TestRefused:
 
         aside = net(head, side=nn.Conv2d(4, 4, 1))
         refuses(aside, "side", "layer 'side' with output (4, 4, 8, 8) does not lead to the output", "second")
-        with pytest.warns(UserWarning, match="'side' .* does not lead to the output: its maps say little"):
+        with pytest.warns(RunWarning, match="'side' .* does not lead to the output: its maps say little"):
             assert find_layer(aside, "last_conv").problem == "does not lead to the output"
         assert find_layer(aside).name == "second"
 

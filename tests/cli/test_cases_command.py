@@ -10,6 +10,7 @@ from small_runs import evaluated
 import explanation_alignment as ea
 from command_line import Ealign
 from explanation_alignment.statistics.shared_interest_cases import with_cases
+from toys import Patches, small_classifier
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,19 @@ def test_the_decisions_of_a_case_can_be_listed(ealign: Ealign, run: Path) -> Non
     assert max(map(len, shown.out.splitlines())) <= 100
     assert f"20 of {marked.height} decisions" in ealign(f"cases {run} --case distractor").out
     assert f"{marked.height} of {marked.height}" in ealign(f"cases {run} --case distractor --limit 0").out
+
+
+def test_maps_that_explain_nothing_are_listed_on_request_only(ealign: Ealign, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    methods = ["vanilla_gradients", "random", "center"]
+    ea.evaluate(small_classifier(0, name="m0"), Patches(30), methods, run, progress=False)
+    counts = ea.cases(run)
+    for case in counts.filter(pl.col("count") > 0)["case"].unique():
+        listed = json.loads(ealign(f"cases {run} --case '{case}' --format json").out)
+        assert {row["method"] for row in listed} == {"vanilla_gradients"}
+        assert len(listed) == counts.filter(pl.col("case") == case)["count"].sum()
+    asked = json.loads(ealign(f"cases {run} --case distractor --method random --format json").out)
+    assert {row["method"] for row in asked} == {"random"}
 
 
 def test_a_case_that_never_occurs_says_so(ealign: Ealign, run: Path) -> None:

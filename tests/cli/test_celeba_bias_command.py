@@ -82,6 +82,7 @@ def test_generated_faces_are_read_as_real_ones_with_the_same_numbers(
     [
         ("", "give --data-dir with CelebA's files (and --hq-dir with CelebAMask-HQ's), or --toy"),
         ("--toy --data-dir x", "give --data-dir"),
+        ("--data-dir x --toy-seed 2", "give --toy, or leave it out"),
         ("--toy --hq-dir x", "--toy brings its own masks"),
         ("--toy --correlation 0,much", "--correlation: expected numbers separated by commas"),
         ("--toy --correlation 0,1.2", "expected 0 to 1, got 1.2"),

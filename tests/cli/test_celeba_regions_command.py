@@ -47,6 +47,7 @@ def test_any_classifier_is_ranked_and_the_tables_printed(
         ("--toy --hq-dir {hq}", 2, "give --hq-dir"),
         ("--toy --data-dir {celeba}", 2, "goes with --hq-dir"),
         ("--hq-dir {hq}", 2, "give --data-dir"),
+        ("--hq-dir {hq} --data-dir {celeba} --toy-seed 1", 2, "give --toy"),
         ("--hq-dir {hq} --model toy:faces --weights random --seeds 0,1", 2, "are trained"),
         ("--hq-dir {hq} --model toy:faces --weights random --models {celeba}", 2, "are trained"),
         ("--toy --weights random", 2, "goes with --model"),

@@ -108,6 +108,7 @@ def test_shared_images_are_told(ealign: Ealign, tmp_path: Path) -> None:
         ("{run} --metric iou", 2, "iou_coverage"),
         ("{run} --region objct", 2, "did you mean 'object'"),
         ("{run} --fail-on-worse", 2, "two runs"),
+        ("{run} {run} --between region", 2, "within a run"),
         ("{run} --level 95", 2, "level"),
         ("{run}/nowhere", 1, "no such folder"),
         ("{run} --between model --model a", 2, "one model only (a)"),

@@ -163,6 +163,8 @@ class TestCheck:
             ("check file:absent.py:build", 1, "no file absent.py"),
             ("toy coloured_mnist x", 2, "did you mean 'colored_mnist'"),
             ("toy colored_mnist .", 2, "not empty"),
+            ("toy folder my_data.py/x", 1, "cannot write to my_data.py/x"),
+            ("toy celeba my_data.py/x --n 4", 1, "cannot write to my_data.py/x"),
             ("toy colored_mnist x --n 0", 2, "--n"),
             ("toy voc x --correlation 0.5", 2, "of voc has none; those of celeba, celebamask_hq do"),
             ("toy voc x --other-hair 0.5", 2, "--other-hair: the stand-in of voc has none"),

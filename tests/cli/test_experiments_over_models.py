@@ -60,6 +60,9 @@ def test_imagenet_names_what_failed_and_ends_with_1(ealign: Ealign, folders: tup
     assert any("no such luck" in sentence for sentence in present(run).sentences)
     page = ea.report(run).read_text(encoding="utf-8")
     assert "broken.py:build" in page[page.rindex("What is missing, and why") :]
+    done = ealign(command.replace(f",file:{broken}:build", ""))
+    assert done.code == 0, done.err  # it is not among the models asked for
+    assert "failed:" not in done.err
     broken.write_text(
         "import explanation_alignment as ea\n\n"
         "def build():\n"
@@ -70,6 +73,23 @@ def test_imagenet_names_what_failed_and_ends_with_1(ealign: Ealign, folders: tup
     assert "mended" in done.out
     assert "no such luck" not in done.out + done.err
     assert (tmp_path / "run/figures/accuracy_iou.png").is_file()
+
+
+def test_transfer_ends_with_1_for_the_models_asked_for_alone(
+    ealign: Ealign, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.py"
+    broken.write_text("def build():\n    raise ValueError('no such luck')\n")
+    command = (
+        f"experiment cifar100-transfer --imagenet-dir {folders[0]} --cifar-dir {folders[1]} --out {tmp_path / 'run'} "
+        "--weights random --draws 1 --sample 6 --cache off --quiet --models timm:test_convnext"
+    )
+    done = ealign(f"{command},file:{broken}:build")
+    assert done.code == 1
+    assert done.err.count(f"failed: file:{broken}:build") >= 2  # in either half
+    done = ealign(command)
+    assert done.code == 0, done.err
+    assert "failed:" not in done.err
 
 
 def test_transfer_prints_its_tables_and_flags_what_has_its_own_size(

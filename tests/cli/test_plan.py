@@ -43,6 +43,8 @@ def test_without_a_run(ealign: Ealign) -> None:
         ("plan {run} --power 2", "power"),
         ("plan {run} --metric iou", "iou_coverage"),
         ("plan --sd .2 --format csv", "table or json"),
+        ("plan --sd .2 --metric iou_coverage --common", "--metric, --common: choose among a run's scores"),
+        ("plan --sd .2 --region digit --dataset d --method m", "--region, --dataset, --method: choose"),
         ("plan --sd .2 --correlation 3", "between -1 and 1"),
     ],
 )

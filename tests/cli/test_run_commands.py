@@ -93,6 +93,7 @@ def test_provenance_is_a_page_of_a_hundred_columns(ealign: Ealign, runs: Path, t
         ("export {tmp} --to csv", 1, "holds no run.json"),
         ("verify {runs}/a --model c", 2, "unknown model"),
         ("verify {runs}/a --data-dir {tmp}", 2, "--recompute"),
+        ("verify {runs}/a --device cpu", 2, "--recompute"),
         ("verify {runs}/a --sample 0", 2, "sample: expected at least 1"),
         ("show {runs}/a --provenance --format csv", 2, "--format json"),
     ],

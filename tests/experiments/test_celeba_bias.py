@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from scipy.stats import norm
+from stopped_runs import stopped
 
 import explanation_alignment as ea
 from explanation_alignment.classifiers.layers import find_layer
@@ -711,3 +713,34 @@ def test_a_run_killed_in_training_and_in_evaluation_ends_in_the_same_tables(tmp_
     assert_frame_equal(bias_results(mine), bias_results(theirs))
     assert_frame_equal(performance(mine), performance(theirs))
     assert_frame_equal(verdicts(mine), verdicts(theirs))
+
+
+@pytest.mark.parametrize("examples", [True, False], ids=["examples", "no-examples"])
+@pytest.mark.parametrize(
+    ("models", "tests"),
+    [(["unbiased"], ["biased"]), (["unbiased"], ["unbiased"]), (["unbiased"], ["biased", "unbiased", "hair"])],
+    ids=["a-biased-test", "an-unbiased-test", "one-model"],
+)
+def test_a_stopped_experiment_has_a_report_of_what_there_is(
+    run: ea.Run, tmp_path: Path, models: list[str], tests: list[str], examples: bool
+) -> None:
+    part = stopped(
+        run,
+        tmp_path / "part",
+        lambda asked: asked["model"] in models and asked["dataset"].split("-")[1] in tests,
+        examples=examples,
+    )
+    page = ea.report(part).read_text(encoding="utf-8")
+    assert "Not finished" in page
+    said = " ".join(present(part).sentences)
+    assert "No masks of the hair were given" not in said
+    assert ("not judged yet" in said) == ("hair" not in tests)
+
+
+def test_a_run_without_masks_of_the_hair_says_so(run: ea.Run, tmp_path: Path) -> None:
+    part = stopped(run, tmp_path / "part", lambda asked: not asked["dataset"].startswith("celeba-hair"))
+    info = json.loads((part.path / "run.json").read_text())
+    info["experiment"]["settings"]["data"]["hair_pairing"] = None
+    (part.path / "run.json").write_text(json.dumps(info))
+    said = " ".join(present(ea.open_run(part.path)).sentences)
+    assert "No masks of the hair were given" in said

@@ -12,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from polars.testing import assert_frame_equal
+from stopped_runs import stopped
 
 import explanation_alignment as ea
 from explanation_alignment.cli.display.results import print_experiment
@@ -443,3 +444,17 @@ def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:
     for name in ("region_cutouts", "region_ranking", "four_rankings", "reliance_bars"):
         assert (run.path / f"figures/{name}.png").stat().st_size > 5_000
         assert (run.path / f"figures/{name}.svg").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("examples", [True, False], ids=["examples", "no-examples"])
+@pytest.mark.parametrize("test", ["unbiased", "biased"])
+def test_a_stopped_experiment_has_a_report_of_what_there_is(
+    run: ea.Run, tmp_path: Path, test: str, examples: bool
+) -> None:
+    part = stopped(
+        run,
+        tmp_path / "part",
+        lambda asked: asked["model"] == "unbiased" and asked["dataset"].endswith(f"-{test}"),
+        examples=examples,
+    )
+    assert "Not finished" in ea.report(part).read_text(encoding="utf-8")

@@ -9,8 +9,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from stopped_runs import stopped
 
 import explanation_alignment as ea
+from explanation_alignment.cli.display.results import print_experiment
 from explanation_alignment.errors import DatasetError, RunError, UsageError
 from explanation_alignment.experiments.mnist.presentation import present
 from explanation_alignment.experiments.mnist.protocol import REPORTED, Protocol
@@ -156,6 +158,47 @@ def test_presentation_says_what_the_numbers_say(run: ea.Run) -> None:
     assert f"{accuracy['correlated']:.3f} where the block's colour" in shown.sentences[1]
     assert f"{accuracy['uncorrelated']:.3f} where it does not" in shown.sentences[1]
     assert [item.name for item in shown.illustrations] == ["examples", "ea_by_model"]
+
+
+@pytest.mark.parametrize("examples", [True, False], ids=["examples", "no-examples"])
+@pytest.mark.parametrize(
+    ("models", "datasets"),
+    [
+        (["uncorrelated"], ["digits-correlated"]),
+        (["uncorrelated"], ["digits-uncorrelated-1"]),
+        (["uncorrelated"], ["digits-correlated", "digits-uncorrelated-1", "digits-uncorrelated-2"]),
+        (["uncorrelated", "correlated"], ["digits-correlated"]),
+    ],
+)
+def test_a_stopped_experiment_has_a_report_of_what_there_is(
+    run: ea.Run, tmp_path: Path, models: list[str], datasets: list[str], examples: bool
+) -> None:
+    part = stopped(
+        run,
+        tmp_path / "part",
+        lambda asked: asked["model"] in models and asked["dataset"] in datasets,
+        examples=examples,
+    )
+    page = ea.report(part).read_text()
+    assert "Not finished" in page
+    said = present(part).sentences
+    for model in ("uncorrelated", "correlated"):
+        assert any(f"trained on {model} blocks" in text for text in said) == (model in models)
+    told = any("does not" in text for text in said if "has accuracy" in text)
+    assert told == ("digits-uncorrelated-1" in datasets)
+    assert [item.name for item in present(part).illustrations] == ["examples"] * examples + ["ea_by_model"]
+
+
+@pytest.mark.parametrize("name", ["[v2]", "[", "x [bold]"])
+def test_a_folder_in_brackets_is_named_whole(
+    run: ea.Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    part = stopped(run, tmp_path / name / "[" / "x]", lambda asked: asked["dataset"] == "digits-correlated")
+    print_experiment(part)
+    out, err = capsys.readouterr()
+    assert f"run      {part.path}\n" in out
+    assert f"ealign show {part.path}" in out
+    assert "unfinished: " in err
 
 
 def test_report_and_its_words_need_no_torch(run: ea.Run) -> None:

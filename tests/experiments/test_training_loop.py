@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
 
-from explanation_alignment.errors import ModelError, UnknownNameError, UsageError
+from explanation_alignment.errors import ModelError, RunWarning, UnknownNameError, UsageError
 from explanation_alignment.experiments.training import Recipe, StepDecay, Training, fit, state, trained
 
 CPU = torch.device("cpu")
@@ -264,7 +264,7 @@ def test_a_damaged_state_is_passed_over_with_a_warning(
 ) -> None:
     harm(stopped(tmp_path))
     data = Data()
-    with pytest.warns(UserWarning, match=rf"a\.resume\.pt {said}.*: training starts anew"):
+    with pytest.warns(RunWarning, match=rf"a\.resume\.pt {said}.*: training starts anew"):
         train(tmp_path, data)
     assert data.epochs == 4
     assert weights(tmp_path) == weights(whole)
@@ -273,7 +273,7 @@ def test_a_damaged_state_is_passed_over_with_a_warning(
 
 def test_a_state_of_another_question_is_passed_over_with_a_warning(tmp_path: Path, whole: Path) -> None:
     stopped(tmp_path, seed=1)
-    with pytest.warns(UserWarning, match="was kept by a training with other settings or data: training starts anew"):
+    with pytest.warns(RunWarning, match="was kept by a training with other settings or data: training starts anew"):
         train(tmp_path)
     assert weights(tmp_path) == weights(whole)
 
@@ -294,7 +294,7 @@ def test_nothing_is_unpickled(tmp_path: Path, whole: Path, monkeypatch: pytest.M
             torch.load(path, weights_only=True)
     else:
         path.write_bytes(pickle.dumps(Evil()))
-    with pytest.warns(UserWarning, match="cannot be read"):
+    with pytest.warns(RunWarning, match="cannot be read"):
         train(tmp_path)
     assert not Path("unpickled").exists()
     assert weights(tmp_path) == weights(whole)

@@ -13,8 +13,11 @@ from page_parser import Page
 
 import explanation_alignment as ea
 from explanation_alignment.errors import RunError
+from explanation_alignment.metrics.registry import DEFAULT_METRICS
 from explanation_alignment.reporting.charts import look
 from explanation_alignment.reporting.charts.files import chart_library
+from explanation_alignment.reporting.material import Material
+from explanation_alignment.reporting.sections.case_shares import case_section
 from explanation_alignment.runs.reader import Run
 from explanation_alignment.statistics import undefined_reasons
 
@@ -248,6 +251,40 @@ def test_many_models_stay_readable_and_small(tmp_path: Path, count: int) -> None
     assert {row["model"] for row in scatter["datasets"]["rows"]} == set(models)
     for words in (f"of {count}; all are among the results above", f"Shown: 12 of {count} models", "ealign compare RUN"):
         assert words in page.text
+
+
+def test_decisions_without_a_case_are_counted_before_rows_are_left_out(tmp_path: Path) -> None:
+    run = made_run(
+        tmp_path, models=[f"m{i}" for i in range(6)], seeds=range(4), datasets=["a", "b"], regions=["digit", "block"],
+        evidence=["digit", "block"], n=12, undefined=0.3, examples=0,
+    )  # fmt: skip
+    lost = run.scores()["iou_coverage"].null_count()
+    note = case_section(Material(run)).note  # type: ignore[union-attr]
+    assert f"{lost:,} decisions have no score and no case" in str(note)
+
+
+def test_bars_left_out_for_want_of_scores_count_as_well(tmp_path: Path) -> None:
+    run = made_run(tmp_path, n=12, undefined=0.3, examples=0)
+    material = Material(run)
+    none = pl.col("model") == "cheating"
+    material.shown_rows = run.scores().with_columns(  # type: ignore[misc]
+        *(pl.when(~none).then(pl.col(name)).alias(name) for name in DEFAULT_METRICS),
+        status=pl.when(none).then(pl.lit("flat_map")).otherwise(pl.col("status").cast(pl.String)),
+    )
+    lost = material.shown_rows["iou_coverage"].null_count()
+    note = case_section(material).note  # type: ignore[union-attr]
+    assert f"{lost:,} decisions have no score and no case" in str(note)
+
+
+def test_regions_and_differences_left_out_are_said(tmp_path: Path) -> None:
+    regions = [f"part {place}" for place in range(8)]
+    run = made_run(
+        tmp_path, models=[f"m{i}" for i in range(6)], seeds=[0], datasets=[f"set {i}" for i in range(8)],
+        regions=regions, evidence=regions, n=6, examples=0, metrics=("iou_coverage",),
+    )  # fmt: skip
+    page, _ = page_of(run)
+    assert "Shown: 6 of 8 regions of the evidence, the first." in page.text
+    assert "The first 800 of 840 rows; ealign compare RUN --all shows all." in page.text
 
 
 def test_many_classes_are_told_by_their_ends(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from explanation_alignment.classifiers.calls import Call, Passed, watch
 from explanation_alignment.classifiers.capture import hook_tensor
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.classifiers.feature_maps import CamLayer, Index, Shape, Side, layout_of
-from explanation_alignment.errors import ModelError, UsageError
+from explanation_alignment.errors import ModelError, RunWarning, UsageError
 
 __all__ = ["CamLayer", "LayerChoice", "find_layer"]
 
@@ -153,7 +153,8 @@ class _Search:
             if problem is None:
                 return layer
             if published and "not finite" not in problem:
-                warnings.warn(f"{what} {problem}: its maps say little, as in the published study", stacklevel=3)
+                told = f"{what} {problem}: its maps say little, as in the published study"
+                warnings.warn(told, RunWarning, stacklevel=3)
                 return _layer(calls[0], one, shape, side, problem)
             self._differentiable()
         raise ModelError(f"{what} {problem}; pass another layer ({self._known()}) or leave it out to have one found")

@@ -54,6 +54,7 @@ def cases(
     from explanation_alignment.cli.display.tables import print_for_machines
     from explanation_alignment.errors import UsageError
     from explanation_alignment.runs.reader import open_run
+    from explanation_alignment.statistics.inputs import without_nulls
     from explanation_alignment.statistics.shared_interest_cases import case_name, with_cases
     from explanation_alignment.statistics.shared_interest_cases import cases as count_cases
 
@@ -72,7 +73,7 @@ def cases(
         else:
             print_for_machines(counts, format)
         return
-    found = _listed(with_cases(scores, low=low, high=high), name)
+    found = _listed(with_cases(without_nulls(scores), low=low, high=high), name)
     kept = limit if limit is not None else _LIMIT if format is Format.table else 0
     shown = found.head(kept) if kept else found
     if format is Format.table:

@@ -38,7 +38,7 @@ def compare(
         str,
         typer.Option(
             help="model, method, binarization, region, dataset or seed: on the same images; an attribute, label or "
-            "correct: groups of different images."
+            "correct: groups of different images. Within one run."
         ),
     ] = "model",
     metric: OnlyMetrics = None,

@@ -20,7 +20,7 @@ __all__ = ["app"]
 
 app = typer.Typer(help="Datasets there are; check files; write generated stand-ins.\n\nExample: ealign datasets")
 
-#: Problems shown unless all are asked for.
+#: Problems shown, of those that are wrong and of those worth a look, unless all are asked for.
 _SHOWN: Final = 20
 #: Classes shown, the largest ones.
 _CLASSES: Final = 10
@@ -68,7 +68,7 @@ def check(
     sample: Annotated[int | None, typer.Option(help="Read only so many samples, spread over the classes.")] = None,
     seed: Annotated[int, typer.Option(help="Decides which samples are read and drawn.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes that read.", min=0)] = 0,
-    all_problems: Annotated[bool, typer.Option("--all", help=f"List all problems, not {_SHOWN}.")] = False,
+    all_problems: Annotated[bool, typer.Option("--all", help=f"List all problems, not {_SHOWN} of each kind.")] = False,
     format: Annotated[Format, typer.Option(help="For people or for machines.")] = Format.text,
     quiet: Quiet = False,
 ) -> None:

@@ -43,6 +43,9 @@ def plan(
     if (run is None) == (sd is None):
         raise UsageError("give a run, or without one --sd (and --correlation): ealign plan --sd .2 --difference .02")
     if run is None:
+        given = {"--metric": metric, "--region": region, "--dataset": dataset, "--method": method, "--common": common}
+        if named := [name for name, value in given.items() if value]:
+            raise UsageError(f"{', '.join(named)}: choose among a run's scores; give a run instead of --sd")
         from explanation_alignment.statistics.planning import sample_size
 
         assert sd is not None

@@ -13,6 +13,7 @@ from explanation_alignment.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
     import torch
+    from matplotlib.figure import Figure
 
     from explanation_alignment.classifiers.classifier import Classifier
     from explanation_alignment.saliency.randomisation import SanityCheck
@@ -127,7 +128,20 @@ def _print(result: SanityCheck, images: int) -> None:
 
 
 def _draw(result: SanityCheck, place: Path) -> None:
-    """The curves: rank correlation and structural similarity over the layers randomised."""
+    """The curves as a file."""
+    import matplotlib
+
+    with matplotlib.rc_context({"text.parse_math": False}):  # a $ in a model's name begins no formula
+        shown = _curves(result)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shown.savefig(place, dpi=120)
+    except OSError as error:
+        raise UsageError(f"--figure: cannot write {place}: {error.strerror or error}") from error
+
+
+def _curves(result: SanityCheck) -> Figure:
+    """Rank correlation and structural similarity over the layers randomised."""
     from matplotlib.figure import Figure
 
     shown = Figure(figsize=(9, 4.2), layout="constrained")
@@ -142,8 +156,4 @@ def _draw(result: SanityCheck, place: Path) -> None:
     axes[0].set_ylabel("similarity with the original map")
     axes[1].legend(fontsize=8)
     shown.suptitle(result.model)
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shown.savefig(place, dpi=120)
-    except OSError as error:
-        raise UsageError(f"--figure: cannot write {place}: {error.strerror or error}") from error
+    return shown

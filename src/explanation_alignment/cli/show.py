@@ -29,6 +29,8 @@ __all__ = ["show"]
 
 #: What makes a table each; anything else forms groups.
 _WHOLE = ("model", "method", "region", "dataset", "seed")
+#: Coverage of the intervals unless told otherwise.
+_LEVEL = 0.95
 
 
 def show(
@@ -53,7 +55,7 @@ def show(
     region: OnlyRegions = None,
     dataset: OnlyDatasets = None,
     method: OnlyMethods = None,
-    level: Level = 0.95,
+    level: Level = _LEVEL,
     cluster: Annotated[
         str | None, typer.Option(help="class or attr_NAME: intervals draw these anew in place of images.")
     ] = None,
@@ -103,6 +105,8 @@ def show(
             )
         _leaderboard(opened, sort, ascending, metric, chosen, level, cluster, pool_seeds, format)
         return
+    if ranking and (tables != "model" or cluster is not None or level != _LEVEL):
+        raise UsageError("--ranking compares the order of models: it goes with no --by of tables, --cluster or --level")
     if right_reason is not None and (ranking or pool_seeds):
         raise UsageError("--right-reason goes with neither --ranking nor --pool-seeds; ask for them one at a time")
     if right_reason is not None:

@@ -43,8 +43,8 @@ def verify(
     from explanation_alignment.errors import UsageError
     from explanation_alignment.runs.verification import verify as verify_run
 
-    if recompute is None and (data_dir or dataset or weights):
-        raise UsageError("--data-dir, --dataset and --weights are for --recompute N; give it, too")
+    if recompute is None and (data_dir or dataset or weights or device != "auto"):
+        raise UsageError("--data-dir, --dataset, --weights and --device are for --recompute N; give it, too")
     found = verify_run(
         run,
         sample=sample,

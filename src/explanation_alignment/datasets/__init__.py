@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from explanation_alignment.errors import UnknownNameError, UsageError
+from explanation_alignment.errors import DatasetError, UnknownNameError, UsageError
 from explanation_alignment.specs import check_arguments, parse_call
 
 if TYPE_CHECKING:
@@ -57,11 +57,18 @@ class DatasetEntry:
 
         Raises:
             UsageError: there is none, or it has no such argument.
+            DatasetError: the folder cannot be written.
         """
         if self.toy is None:
             raise UsageError("this dataset needs no stand-in: it comes with data of its own; see `ealign datasets`")
         check_arguments("this dataset's stand-in", arguments, self.toy_arguments)
-        _imported(self.toy)(folder, n, seed, **arguments)
+        try:
+            _imported(self.toy)(folder, n, seed, **arguments)
+        except OSError as error:
+            why = error.strerror or error
+            raise DatasetError(
+                f"cannot write to {folder}: {why}; give a new or empty folder that can be made"
+            ) from error
 
 
 def _imported(place: str) -> Callable[..., Any]:

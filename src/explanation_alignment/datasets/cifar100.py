@@ -495,7 +495,7 @@ def _from_parquet(folder: Path, names: Sequence[str], split: str, labels: str) -
     frames = []
     for name in names:
         try:
-            frame = pl.read_parquet(inside(folder, name))
+            frame = pl.read_parquet(inside(folder, name), glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise DatasetError(f"cifar100: {name} is no readable Parquet file ({type(error).__name__})") from error
         column = next((column for column in _IMAGE_COLUMNS if column in frame.columns), None)

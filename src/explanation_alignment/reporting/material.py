@@ -112,9 +112,14 @@ class Material:
     @cached_property
     def regions(self) -> list[str]:
         """The regions shown where decisions are grouped: the evidence, else all; at most a handful."""
+        return self._regions_there[0][:_REGIONS]
+
+    @property
+    def _regions_there(self) -> tuple[list[str], str]:
+        """The regions that may be shown, and what they are: the evidence, else all."""
         there = self.summary["region"].unique().sort().to_list()
         evidence = [region for region in self.run.evidence if region in there]
-        return (evidence or there)[:_REGIONS]
+        return (evidence, "regions of the evidence") if evidence else (there, "regions")
 
     @cached_property
     def datasets(self) -> list[str]:
@@ -142,7 +147,18 @@ class Material:
 
     @cached_property
     def bounds_note(self) -> str | None:
-        """Which models and datasets the sections about single decisions leave out; None if none."""
+        """Which models, datasets and regions the sections about single decisions leave out; None if none."""
+        regions, what = self._regions_there
+        few = len(self.regions) < len(regions)
+        return _shown([*self._bounds, *([f"{len(self.regions)} of {len(regions)} {what}, the first"] if few else [])])
+
+    @cached_property
+    def rows_note(self) -> str | None:
+        """The same of ``rows``, which have every region."""
+        return _shown(self._bounds)
+
+    @cached_property
+    def _bounds(self) -> list[str]:
         parts = []
         for shown, there, words in (
             (self.models, self.summary["model"].n_unique(), "models, the most accurate"),
@@ -150,7 +166,7 @@ class Material:
         ):
             if len(shown) < there:
                 parts.append(f"{len(shown)} of {there} {words}")
-        return f"Shown: {' and '.join(parts)}." if parts else None
+        return parts
 
     @cached_property
     def pools_seeds(self) -> bool:
@@ -322,6 +338,10 @@ class Material:
 
     def _n_regions(self, item: Mapping[str, Any]) -> int:
         return len(self.run.info["datasets"].get(item["question"]["dataset"], {}).get("regions", ())) or 1
+
+
+def _shown(parts: Sequence[str]) -> str | None:
+    return f"Shown: {'; '.join(parts)}." if parts else None
 
 
 def _rows_a_method(item: Mapping[str, Any], regions: int) -> int:

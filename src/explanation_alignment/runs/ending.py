@@ -33,7 +33,7 @@ def end_evaluation(
         metric: by which scores.
         pictures: the pictures of the decisions on these samples, in their order.
     """
-    rows = pl.read_parquet(evaluation.files)
+    rows = pl.read_parquet(evaluation.files, glob=False)
     folder = writer.path / "examples" / evaluation.slug
     if not (folder / "decisions.parquet").is_file() and evaluation.record["finished"] is None:
         region = [*dataset.evidence, *dataset.regions][0]

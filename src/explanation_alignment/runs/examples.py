@@ -124,7 +124,9 @@ def write_examples(folder: Path, examples: Iterable[Example], scores: pl.DataFra
 
 def read_examples(folder: Path) -> pl.DataFrame:
     """One evaluation's examples: a row a decision, method and region, with its pictures as PNG bytes."""
-    images, maps, decisions = (pl.read_parquet(folder / f"{stem}.parquet") for stem in ("images", "maps", "decisions"))
+    images, maps, decisions = (
+        pl.read_parquet(folder / f"{stem}.parquet", glob=False) for stem in ("images", "maps", "decisions")
+    )
     joined = decisions.join(maps, on=["sample_id", "method", "binarization"], how="left")
     return joined.join(images, on="sample_id", how="left").sort("rank", maintain_order=True)
 
@@ -145,14 +147,16 @@ def trim_examples(folder: Path, slugs: Sequence[str]) -> None:
             shutil.rmtree(place)
             continue
         _clear(place)
-        decisions = pl.read_parquet(place / "decisions.parquet")
+        decisions = pl.read_parquet(place / "decisions.parquet", glob=False)
         kept = decisions.filter(pl.col("rank") < share)
         if len(kept) == len(decisions):
             continue
         write_frame(place / "decisions.parquet", kept)  # first, since the others are joined to it
         for stem in ("images", "maps"):
             path = place / f"{stem}.parquet"
-            table = pl.read_parquet(path).filter(pl.col("sample_id").is_in(kept["sample_id"].unique().to_list()))
+            table = pl.read_parquet(path, glob=False).filter(
+                pl.col("sample_id").is_in(kept["sample_id"].unique().to_list())
+            )
             write_frame(path, table)
 
 

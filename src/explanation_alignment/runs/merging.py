@@ -320,7 +320,7 @@ def _difference(one: _Entry, other: _Entry, unit: int, pairs: set[_Method]) -> s
 def _read(path: Path, which: pl.Expr | None = None) -> pl.DataFrame:
     """A table's rows, words as String."""
     try:
-        table = pl.read_parquet(path)
+        table = pl.read_parquet(path, glob=False)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{path}: cannot be read ({first_line(error)}); see `ealign verify`") from error
     table = table.with_columns(pl.col(pl.Categorical).cast(pl.String))

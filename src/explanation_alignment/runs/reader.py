@@ -97,7 +97,7 @@ class Run:
         """
         chosen = self.evaluations if slugs is None else slugs
         folders = [self.path / "scores" / slug for slug in chosen]
-        frames = [pl.scan_parquet(parts) for folder in folders if (parts := part_files(folder))]
+        frames = [pl.scan_parquet(parts, glob=False) for folder in folders if (parts := part_files(folder))]
         if not frames:
             raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
         return pl.concat(frames, how="diagonal_relaxed")
@@ -279,7 +279,7 @@ class Run:
 
     def _table(self, name: str) -> pl.DataFrame:
         try:
-            return pl.read_parquet(self.path / name)
+            return pl.read_parquet(self.path / name, glob=False)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise RunError(f"{self.path / name}: cannot be read ({error})") from error
 
@@ -336,7 +336,7 @@ def read_kept_summary(path: Path) -> tuple[pl.DataFrame, dict[str, str]]:
     schema = pl.Schema(dict(SUMMARY_SCHEMA) | {"slug": pl.String()})
     try:
         content = json.loads(pl.read_parquet_metadata(path).get(_SUMMARY_KEY, "{}"))
-        kept = pl.read_parquet(path)
+        kept = pl.read_parquet(path, glob=False)
     except (OSError, ValueError, pl.exceptions.PolarsError):
         content, kept = {}, pl.DataFrame()
     if content.get("version") != _SUMMARY_VERSION or kept.schema != schema:

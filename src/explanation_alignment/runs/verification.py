@@ -396,7 +396,7 @@ def _rows(paths: Sequence[Path]) -> tuple[pl.DataFrame | None, list[tuple[Path, 
     unreadable: list[tuple[Path, str]] = []
     for path in paths:
         try:
-            table = pl.read_parquet(path).with_columns(pl.lit(str(path)).alias("_file"))
+            table = pl.read_parquet(path, glob=False).with_columns(pl.lit(str(path)).alias("_file"))
         except (OSError, pl.exceptions.PolarsError) as error:
             unreadable.append((path, f"cannot be read ({first_line(error)})"))
             continue

@@ -177,7 +177,7 @@ class RunWriter:
         with self.updating():
             table = pl.DataFrame([row], infer_schema_length=None, schema_overrides=_MODEL_TYPES)
             if path.is_file():
-                old = pl.read_parquet(path)
+                old = pl.read_parquet(path, glob=False)
                 same = (pl.col("model") == row["model"]) & (pl.col("seed") == row["seed"])
                 # layers of methods that were asked for before stay named
                 before = old.filter(same)["layer"].drop_nulls().to_list()

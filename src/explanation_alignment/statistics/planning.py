@@ -200,7 +200,8 @@ def plan(
         (``images_unpaired``), and for a mean known to +- ``difference`` (``images_one_mean``, of the more variable).
 
     Raises:
-        UsageError, UnknownNameError, RunError: as in :func:`~explanation_alignment.statistics.comparison.compare`.
+        UsageError, UnknownNameError, RunError: as in
+            :func:`~explanation_alignment.statistics.comparing.comparison.compare`.
     """
     sample_size(difference, sd=1.0, power=power, level=level)  # refuses arguments that mean nothing
     tables, _ = one_run(without_nulls(score_rows(run_or_scores).lazy().collect()), "model", metrics, None)

@@ -35,11 +35,11 @@ class _Screen(AbstractContextManager[Any]):
         self._done = self._failed = 0
         self._scored = 0  # images, of all classifiers
         self._bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(_BAR_WIDTH),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
             disable=not self._drawn,
         )

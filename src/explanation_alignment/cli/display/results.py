@@ -88,7 +88,7 @@ def print_unfinished(run: Run) -> None:
             .sort("sample_id")
         )
         first = images.row(0, named=True)
-        Console(stderr=True).print(
+        console(stderr=True).print(
             Text(
                 f"{images.height} image{'s' if images.height > 1 else ''} could not be read and count as undefined; "
                 f"first {first['sample_id']}: {first['message']}",
@@ -96,7 +96,7 @@ def print_unfinished(run: Run) -> None:
             )
         )
     for model, dataset, classes, share in _outside(run):
-        Console(stderr=True).print(
+        console(stderr=True).print(
             Text(
                 f"{model}: {100 * share:.3g} % of its predictions are none of the {classes} classes of {dataset}; "
                 "it has more outputs than the dataset has classes",
@@ -104,7 +104,7 @@ def print_unfinished(run: Run) -> None:
             )
         )
     if run.unfinished:
-        Console(stderr=True).print(
+        console(stderr=True).print(
             f"unfinished: {', '.join(run.unfinished)}; the same command again goes on where it stopped"
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -130,9 +131,13 @@ def aside(text: str) -> None:
     typer.secho(text, err=True, fg="yellow")
 
 
-def console() -> Console:
-    """Standard output; where it is no terminal, wide enough for a table."""
+def console(*, stderr: bool = False) -> Console:
+    """Standard output, or error; where it is no terminal, wide enough for a table.
+
+    It writes names as they are, also ``[left]`` or ``:smile:``.
+    """
     from rich.console import Console
 
-    found = Console()
-    return found if found.is_terminal else Console(width=100)
+    plain = partial(Console, stderr=stderr, markup=False, emoji=False)
+    found = plain()
+    return found if found.is_terminal else plain(width=100)

@@ -112,6 +112,8 @@ def celeba_bias(
 
     if toy == (data_dir is not None):
         raise UsageError("give --data-dir with CelebA's files (and --hq-dir with CelebAMask-HQ's), or --toy")
+    if toy_seed and not toy:
+        raise UsageError("--toy-seed decides the generated faces of --toy; give --toy, or leave it out")
     if toy and hq_dir is not None:
         raise UsageError("--toy brings its own masks; --hq-dir goes with --data-dir")
     given: dict[str, Any] = {

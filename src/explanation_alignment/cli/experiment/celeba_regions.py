@@ -89,6 +89,8 @@ def celeba_regions(
 
     if toy == (hq_dir is not None):
         raise UsageError("give --hq-dir with CelebAMask-HQ's files (and --data-dir with CelebA's), or --toy")
+    if toy_seed and not toy:
+        raise UsageError("--toy-seed decides the generated faces of --toy; give --toy, or leave it out")
     if toy and data_dir is not None:
         raise UsageError("--toy brings its own faces; --data-dir goes with --hq-dir")
     if model and (models is not None or seed is not None or seeds is not None):

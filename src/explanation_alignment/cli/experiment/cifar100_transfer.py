@@ -54,17 +54,19 @@ def cifar100_transfer(
     from explanation_alignment.errors import UsageError
     from explanation_alignment.experiments.cifar100_transfer.results import TRANSFER_FAILURES
     from explanation_alignment.experiments.cifar100_transfer.running import DEFAULT_MODELS, run_experiment
+    from explanation_alignment.experiments.many_models import requested_models
 
     if {toy} != {imagenet_dir is None, cifar_dir is None}:
         raise UsageError("give both --imagenet-dir and --cifar-dir, or --toy alone")
     if toy and (models or weights != "default"):
         raise UsageError("--toy brings models of its own; --models and --weights go with real folders")
     keep_freed_memory()
+    wanted = models or DEFAULT_MODELS
     run = run_experiment(
         imagenet_dir,
         cifar_dir,
         out,
-        models=models or DEFAULT_MODELS,
+        models=wanted,
         weights=weights,
         features=features,
         draws=draws,
@@ -77,4 +79,5 @@ def cifar100_transfer(
         cache=cache,
         progress=not quiet,
     )
-    print_models_experiment(run, ("failures", TRANSFER_FAILURES))
+    asked = None if toy else requested_models(wanted, "timm", weights)
+    print_models_experiment(run, asked, (TRANSFER_FAILURES,))

@@ -55,6 +55,7 @@ def imagenet(
     from explanation_alignment.errors import UsageError
     from explanation_alignment.experiments.imagenet.protocol import TOY, Protocol
     from explanation_alignment.experiments.imagenet.running import DEFAULT_MODELS, run_experiment
+    from explanation_alignment.experiments.many_models import requested_models
 
     if toy == (data_dir is not None):
         raise UsageError("give --data-dir with ImageNet's validation images and boxes, or --toy")
@@ -63,10 +64,11 @@ def imagenet(
     protocol = TOY if toy else Protocol()
     protocol = replace(protocol, resize=resize or protocol.resize, crop=crop or protocol.crop)
     keep_freed_memory()
+    wanted = models or DEFAULT_MODELS
     run = run_experiment(
         data_dir,
         out,
-        models=models or DEFAULT_MODELS,
+        models=wanted,
         weights=weights,
         sample=sample,
         seed=seed,
@@ -78,4 +80,4 @@ def imagenet(
         cache=cache,
         progress=not quiet,
     )
-    print_models_experiment(run)
+    print_models_experiment(run, None if toy else requested_models(wanted, "torchvision", weights))

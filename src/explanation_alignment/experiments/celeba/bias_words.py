@@ -97,7 +97,9 @@ def reliance_sentences(run: Run, found: pl.DataFrame, pair: Sequence[str]) -> li
         each = [f"{row['model']} {row['region']} {row['verdict']}" for row in counts.iter_rows(named=True)]
         told.append(f"Verdicts: {'; '.join(each)}.")
     if not len(counts):
-        told.append("No masks of the hair were given (--hq-dir), so nothing is said of the hair.")
+        masks = run.info["experiment"]["settings"]["data"]["hair_pairing"] is not None
+        why = "The hair is not judged yet" if masks else "No masks of the hair were given (--hq-dir)"
+        told.append(f"{why}, so nothing is said of the hair.")
     elif found["intervention"].is_not_null().any():
         told.append(
             "A region is exchanged with what lies at the same place of a face of the other label, whatever its hair: "

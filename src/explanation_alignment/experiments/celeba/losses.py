@@ -89,7 +89,7 @@ def write_losses(
 
 def read_losses(run: Run) -> pl.DataFrame:
     """All losses of a run, with the columns of ``LOSS_SCHEMA``; empty where it has none."""
-    tables = [pl.read_parquet(path) for path in sorted((run.path / "losses").glob("*.parquet"))]
+    tables = [pl.read_parquet(path, glob=False) for path in sorted((run.path / "losses").glob("*.parquet"))]
     return pl.concat(tables) if tables else pl.DataFrame(schema=LOSS_SCHEMA)
 
 

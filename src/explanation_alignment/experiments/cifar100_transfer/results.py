@@ -69,7 +69,9 @@ def transfer_scores(run: Run) -> pl.DataFrame:
     """
     files = sorted((run.path / SCORES).glob("*.parquet"))
     try:
-        table = pl.concat([pl.DataFrame(schema=TRANSFER_SCHEMA), *(pl.read_parquet(file) for file in files)])
+        table = pl.concat(
+            [pl.DataFrame(schema=TRANSFER_SCHEMA), *(pl.read_parquet(file, glob=False) for file in files)]
+        )
     except (OSError, pl.exceptions.PolarsError) as error:
         raise RunError(f"{run.path / SCORES}: cannot be read ({error}); the same command again mends it") from error
     if (run.path / "models.parquet").is_file():

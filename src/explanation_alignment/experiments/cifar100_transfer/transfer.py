@@ -209,7 +209,7 @@ class Transfer:
         path = self._score_path(model)
         try:
             if pl.read_parquet_metadata(path).get(_KEY) == self._score_identity(model):
-                table = pl.read_parquet(path)
+                table = pl.read_parquet(path, glob=False)
                 if table.schema == TRANSFER_SCHEMA:
                     return table
         except (OSError, pl.exceptions.PolarsError):

@@ -118,7 +118,7 @@ def failure_sentences(run: Run, place: str = "failures") -> list[str]:
         return []
     first, reason = next(iter(failures.items()))
     others = "" if len(failures) == 1 else f" (first of {len(failures)})"
-    return [f"Failed, and tried again by the same command: {first}{others}: {reason}"]
+    return [f"Failed, and tried again by a command that asks for it: {first}{others}: {reason}"]
 
 
 def failure_sections(run: Run, place: str = "failures", title: str = "Models that failed") -> list[Section]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -25,37 +26,27 @@ def present(run: Run) -> Presentation:
     """The experiment's report: what was found and by which rule, the figures, the study's numbers beside ours."""
     summary = run.summary()
     test_sets = summary["dataset"].unique().sort().to_list()
-    correlated = next(name for name in test_sets if name.endswith("-correlated"))
-    permuted = [name for name in test_sets if name != correlated]
+    correlated = [name for name in test_sets if name.endswith("-correlated")]  # none yet where the run was stopped
+    permuted = [name for name in test_sets if name not in correlated]
     # the test sets hold the same images and differ in the block's colour alone: together they are the intervention
-    pairs = {"block": [(correlated, name) for name in permuted]}
-    found = reliance(run, pairs=pairs, pool=["dataset"])
+    pairs = [(one, other) for one in correlated for other in permuted]
+    found = reliance(run, pairs={"block": pairs} if pairs else None, pool=["dataset"])
     told = found.filter(pl.col("method") == METHODS[0])
     if told["seed"].n_unique() > 1:  # the evidence of every seed is in the table; a page's top has room for verdicts
         told = told.filter(~pl.col("is_evidence"))
     table = results(run)
-    examples = run.examples().filter(
-        pl.col("method") == METHODS[0],
-        pl.col("dataset").is_in([correlated, permuted[0]]),
-        pl.col("seed") == summary["seed"].min(),
-    )
-    class_names = run.info["datasets"][correlated]["class_names"]
     source = run.info["experiment"]["settings"]["data"]["source"]
+    models = [name for name in MODELS if name in summary["model"]]
     return Presentation(
         title=f"Which model learned the {run.evidence[0]}?",
-        subtitle=f"Coloured MNIST ({source}): two models, {len(test_sets)} test sets",
+        subtitle=f"Coloured MNIST ({source}): {_counted(len(models), 'model')}, {_counted(len(test_sets), 'test set')}",
         sentences=[*_accuracy_sentences(table), *sentences(told), rule()],
         illustrations=[
-            Illustration(
-                "examples",
-                "What the maps show",
-                example_grid(examples, class_names=class_names, max_columns=5),
-                "Test images with their annotations and binarized vanilla-gradient maps, a line a model and test set",
-            ),
+            *_examples(run, [*correlated, *permuted][:2]),
             Illustration(
                 "ea_by_model",
                 "Explanation alignment by model and region",
-                ea_bars(summary, "iou_coverage", models=MODELS, regions=[*run.evidence, "block"]),
+                ea_bars(summary, "iou_coverage", models=models, regions=[*run.evidence, "block"]),
                 "Bars of the mean IoU by model, region and test set, with intervals and chance levels",
             ),
         ],
@@ -65,17 +56,48 @@ def present(run: Run) -> Presentation:
     )
 
 
+def _counted(number_of: int, noun: str) -> str:
+    word = {1: "one", 2: "two"}.get(number_of, str(number_of))
+    return f"{word} {noun}" + ("" if number_of == 1 else "s")
+
+
+def _examples(run: Run, test_sets: Sequence[str]) -> list[Illustration]:
+    """Decisions of the first seed; none before the first evaluation has ended."""
+    kept = run.examples()
+    if not kept.is_empty():
+        kept = kept.filter(
+            pl.col("method") == METHODS[0],
+            pl.col("dataset").is_in(test_sets),
+            pl.col("seed") == pl.col("seed").min(),
+        )
+    if kept.is_empty():
+        return []
+    class_names = run.info["datasets"][test_sets[0]]["class_names"]
+    return [
+        Illustration(
+            "examples",
+            "What the maps show",
+            example_grid(kept, class_names=class_names, max_columns=5),
+            "Test images with their annotations and binarized vanilla-gradient maps, a line a model and test set",
+        )
+    ]
+
+
 def _accuracy_sentences(table: pl.DataFrame) -> list[str]:
     """What happens to each model's accuracy when the block stops giving the class away."""
     accuracy = {
         (row["model"], row["test"]): row["accuracy"]
         for row in table.select("model", "test", "accuracy").unique().iter_rows(named=True)
     }
-    return [
-        f"The model trained on {model} blocks has accuracy {accuracy[model, 'correlated']:.3f} where the block's "
-        f"colour gives the class away and {accuracy[model, 'uncorrelated']:.3f} where it does not."
-        for model in MODELS
-    ]
+    where = {"correlated": "where the block's colour gives the class away", "uncorrelated": "where it does not"}
+    if "correlated" not in table["test"]:
+        where["uncorrelated"] = "where the block's colour does not give the class away"
+    said: list[str] = []
+    for model in MODELS:
+        told = [f"{accuracy[model, test]:.3f} {words}" for test, words in where.items() if (model, test) in accuracy]
+        if told:
+            said.append(f"The model trained on {model} blocks has accuracy {' and '.join(told)}.")
+    return said
 
 
 def _comparison(table: pl.DataFrame, *, compared: bool) -> Section:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from explanation_alignment.errors import first_line
+from explanation_alignment.errors import RunWarning, first_line
 from explanation_alignment.experiments.training.recipe import Recipe
 from explanation_alignment.runs.files import write_atomically
 
@@ -210,4 +210,4 @@ def _text(asked: Mapping[str, Any]) -> str:
 
 
 def _warn(path: Path, reason: str) -> None:
-    warnings.warn(f"{path} {reason}: training starts anew", stacklevel=3)
+    warnings.warn(f"{path} {reason}: training starts anew", RunWarning, stacklevel=3)

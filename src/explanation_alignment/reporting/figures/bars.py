@@ -20,6 +20,7 @@ from explanation_alignment.reporting.figures.sheet import (
     NOTE,
     PALETTE,
     Sheet,
+    as_written,
     bare,
     chosen_of,
     metric_label,
@@ -32,6 +33,7 @@ from explanation_alignment.reporting.figures.sheet import (
 __all__ = ["ea_bars"]
 
 
+@as_written
 def ea_bars(
     summary: pl.DataFrame,
     metric: str = "iou_coverage",

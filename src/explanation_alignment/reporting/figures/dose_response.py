@@ -20,6 +20,7 @@ from explanation_alignment.reporting.figures.sheet import (
     PALETTE,
     RULE,
     Sheet,
+    as_written,
     one_of,
     show,
     toy_note,
@@ -34,6 +35,7 @@ _BESIDE: Final = 0.6
 _MARKERS: Final = ("o", "s", "^", "D")
 
 
+@as_written
 def dose_response(
     table: pl.DataFrame,
     panels: Mapping[str, Sequence[str]],

@@ -30,6 +30,7 @@ from explanation_alignment.reporting.figures.sheet import (
     SMALL,
     WRONG,
     Sheet,
+    as_written,
     chosen_of,
     metric_label,
     show,
@@ -44,6 +45,7 @@ _GAP: Final = 0.05
 _SCORE: Final = 0.145
 
 
+@as_written
 def example_grid(
     examples: pl.DataFrame,
     *,

@@ -20,6 +20,7 @@ from explanation_alignment.reporting.figures.sheet import (
     NOTE,
     PALETTE,
     Sheet,
+    as_written,
     bare,
     chosen_of,
     show,
@@ -34,6 +35,7 @@ _BETWEEN: Final = 0.25
 _BAR: Final = 0.17
 
 
+@as_written
 def group_bars(
     table: pl.DataFrame,
     *,

@@ -32,6 +32,7 @@ from explanation_alignment.reporting.figures.sheet import (
     SMALL,
     WRONG,
     Sheet,
+    as_written,
     chosen_of,
     metric_label,
     one_of,
@@ -52,6 +53,7 @@ _BOLD: Final = 17
 _SMALL_PRINT: Final = 21
 
 
+@as_written
 def model_grid(
     examples: pl.DataFrame,
     leaderboard: pl.DataFrame | None = None,

@@ -29,6 +29,7 @@ from explanation_alignment.reporting.figures.sheet import (
     SALIENT,
     WRONG,
     Sheet,
+    as_written,
     chosen_of,
     metric_label,
     show,
@@ -47,6 +48,7 @@ _GHOST: Final = 0.16
 _SCORES: Final = ("iou_coverage", "pointing_game")
 
 
+@as_written
 def region_cutouts(
     examples: pl.DataFrame,
     *,

@@ -22,6 +22,7 @@ from explanation_alignment.reporting.figures.sheet import (
     PALETTE,
     RULE,
     Sheet,
+    as_written,
     bare,
     chosen_of,
     one_of,
@@ -58,6 +59,7 @@ class _Ranked:
     told: str  # what its rank is worth
 
 
+@as_written
 def ranking_bars(
     ranking: pl.DataFrame,
     *,
@@ -142,6 +144,7 @@ def ranking_bars(
     return sheet.figure
 
 
+@as_written
 def rankings_side_by_side(
     ranking: pl.DataFrame,
     *,

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from explanation_alignment.errors import UsageError
 from explanation_alignment.reporting.figures.labels import place_labels
 from explanation_alignment.reporting.figures.scatter import families_of, family_handles, look_of, open_axes
-from explanation_alignment.reporting.figures.sheet import LEGEND, MUTED, NOTE, RULE, Sheet, show, toy_note
+from explanation_alignment.reporting.figures.sheet import LEGEND, MUTED, NOTE, RULE, Sheet, as_written, show, toy_note
 from explanation_alignment.statistics.relations import relate, relation_residuals, relation_sentence
 
 __all__ = ["relation_plot"]
@@ -22,6 +22,7 @@ __all__ = ["relation_plot"]
 _NAMED: Final = 40
 
 
+@as_written
 def relation_plot(
     models: pl.DataFrame,
     *,

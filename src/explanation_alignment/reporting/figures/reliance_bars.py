@@ -21,6 +21,7 @@ from explanation_alignment.reporting.figures.sheet import (
     PALETTE,
     WRONG,
     Sheet,
+    as_written,
     bare,
     chosen_of,
     metric_label,
@@ -37,6 +38,7 @@ _BETWEEN: Final = 0.25
 _BAR: Final = 0.2
 
 
+@as_written
 def reliance_bars(
     table: pl.DataFrame,
     *,

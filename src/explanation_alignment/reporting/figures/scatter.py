@@ -23,6 +23,7 @@ from explanation_alignment.reporting.figures.sheet import (
     PALETTE,
     RULE,
     Sheet,
+    as_written,
     metric_label,
     show,
     spelled,
@@ -47,6 +48,7 @@ _SMALLEST_AREA: Final = 12.0
 _SIZES: Final = (5e6, 25e6, 100e6, 300e6)
 
 
+@as_written
 def accuracy_scatter(
     table: pl.DataFrame,
     metric: str = "iou_coverage",

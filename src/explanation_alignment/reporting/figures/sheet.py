@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import matplotlib
 import numpy as np
 import polars as pl
 from matplotlib.artist import Artist
@@ -20,6 +21,7 @@ from explanation_alignment.statistics.chance import metric_label
 __all__ = [
     "PALETTE",
     "Sheet",
+    "as_written",
     "bare",
     "chosen_of",
     "metric_label",
@@ -48,6 +50,9 @@ WRONG: Final = "#b3261e"
 #: Inches: a line of the legend, a line of notes.
 LEGEND: Final = 0.19
 NOTE: Final = 0.17
+
+#: Decorates what draws a figure: a $ in a name begins no formula.
+as_written = matplotlib.rc_context({"text.parse_math": False})
 
 BoolMask = NDArray[np.bool_]
 

@@ -23,13 +23,17 @@ from explanation_alignment.statistics.shared_interest_cases import (
 __all__ = ["case_section"]
 
 _NEEDED: Final = ("iou_coverage", "ground_truth_coverage", "saliency_coverage")
+#: What a bar is of: the counts stand in each row of it.
+_PARTS: Final = ("model", "seed", "dataset", "target", "method", "binarization", "region")
 
 
 def case_section(material: Material) -> Section | None:
     """What agreement and correctness together say of the decisions; None without the three coverages."""
     if any(name not in material.metrics for name in _NEEDED):
         return None
-    table = cases(material.shown_rows, level=material.level).filter(pl.col("n") > 0)
+    table = cases(material.shown_rows, level=material.level)
+    undefined = int(table.unique(_PARTS)["n_undefined"].sum())  # before rows are left out
+    table = table.filter(pl.col("n") > 0)
     if table.is_empty():
         return None
     more = (
@@ -61,7 +65,6 @@ def case_section(material: Material) -> Section | None:
         "The numbers of this chart",
         more,
     )
-    undefined = int(table.unique(["model", "seed", "dataset", "region"])["n_undefined"].sum())
     left_out = f" {undefined:,} decisions have no score and no case." if undefined else ""
     bounds = f" {material.bounds_note}" if material.bounds_note else ""
     return Section(

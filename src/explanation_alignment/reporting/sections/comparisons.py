@@ -69,10 +69,16 @@ def comparison_section(material: Material) -> Section | None:
         ]
         for row in table.head(MOST_ROWS).iter_rows(named=True)
     ]
+    more = (
+        f"The first {MOST_ROWS} of {table.height:,} rows; ealign compare RUN --all shows all."
+        if table.height > MOST_ROWS
+        else None
+    )
     numbers = Table(
         [*headers, "p (Holm)", "n", "Undefined", "Verdict"],
         cells,
         "The numbers of this chart",
+        more,
     )
     return Section(
         f"Compared on the same images: {compared.between}s",

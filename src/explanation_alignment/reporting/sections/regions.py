@@ -36,7 +36,7 @@ def reliance_section(material: Material) -> Section | None:
     if tried.height:
         value = "predictions changed by the region, minus elsewhere"
         charts.append(_chart(material, tried, "reliance_changes", value, "flip_difference", "n_images", note))
-    bounds = material.bounds_note if material.reliance_is_own else None
+    bounds = material.rows_note if material.reliance_is_own else None
     return Section("Regions, ranked by reliance", [rule(metric=metric)], charts=charts, note=bounds)
 
 

@@ -107,7 +107,7 @@ def compare(
 
     Args:
         run_or_scores: a run, its folder, or rows of its ``scores``.
-        other: an earlier run, to look for what became worse; ``between`` is then not used.
+        other: an earlier run, to look for what became worse; ``between`` and ``reference`` are then left out.
         between: ``model``, ``method``, ``binarization``, ``region``, ``dataset``, ``seed``; or what forms groups: an
             attribute (``hair`` or ``attr_hair``), ``label``, ``correct``.
         metrics: metric columns, and ``accuracy``; all by default.
@@ -162,6 +162,11 @@ def compare(
     if other is not None:
         if reference is not None:
             raise UsageError("reference is for comparisons within a run; two runs are compared with each other")
+        if between != "model":
+            raise UsageError(
+                f"between ({between!r}) is for comparisons within a run; of two runs the same evaluations are "
+                "compared: leave it out, or give one run"
+            )
         run = as_run(run_or_scores)
         if evidence is None and run is not None:
             evidence = run.evidence

@@ -1,6 +1,6 @@
 """Which regions does a model rely on: what its maps show, and what happens when a region's content changes.
 
-The rule, in short (:func:`~explanation_alignment.statistics.reliance_words.rule` states it in full): a region outside
+The rule, in short (:func:`~explanation_alignment.statistics.relying.words.rule` states it in full): a region outside
 the declared evidence is a *confirmed* shortcut when the maps lie there clearly more than a map of the same size at the
 centre would, and changing its content clearly changes predictions, both after correction for all regions and groups.
 One alone makes it *suspected*: maps can lie on a region that decides nothing, and can miss one that does.

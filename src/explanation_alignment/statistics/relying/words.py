@@ -1,4 +1,4 @@
-"""What the table of :func:`~explanation_alignment.statistics.region_reliance.reliance` says, in plain words."""
+"""What the table of :func:`~explanation_alignment.statistics.relying.region_reliance.reliance` says, in plain words."""
 
 from __future__ import annotations
 
