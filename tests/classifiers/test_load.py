@@ -193,6 +193,41 @@ class TestCheckpoints:
         torch.save({"state_dict": state(2), "epoch": 3}, tmp_path / "w.pth")
         assert equal_states(mnist(str(tmp_path / "w.pth")).module.state_dict(), state(2))
 
+    @pytest.mark.parametrize("wrappers", ["module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.module."])
+    def test_names_of_wrappers_are_taken_off(self, tmp_path: Path, wrappers: str) -> None:
+        torch.save({f"{wrappers}{name}": tensor for name, tensor in state(2).items()}, tmp_path / "w.pth")
+        assert equal_states(mnist(str(tmp_path / "w.pth")).module.state_dict(), state(2))
+
+    @pytest.mark.parametrize("wrappers", ["", "module.", "_orig_mod.module."])
+    def test_a_network_whose_own_part_is_called_as_a_wrapper(self, tmp_path: Path, wrappers: str) -> None:
+        class Holder(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.module = DigitNetwork()
+
+        holder = Holder()
+        own = {f"module.{name}": tensor for name, tensor in state(3).items()}
+        save_file({f"{wrappers}{name}": tensor for name, tensor in own.items()}, tmp_path / "w.safetensors")
+        load_weights(holder, tmp_path / "w.safetensors")
+        assert equal_states(holder.state_dict(), own)
+        del own["module.fc2.bias"]
+        torch.save(own, tmp_path / "short.pth")
+        with pytest.raises(ModelError, match=r"Holder: missing module\.fc2\.bias$"):
+            load_weights(holder, tmp_path / "short.pth")
+
+    @pytest.mark.parametrize("name", ["w.safetensors", "w.pth"])
+    def test_a_git_lfs_pointer_says_what_it_is(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+        with pytest.raises(ModelError, match=r"not a readable checkpoint \(it is a Git LFS pointer; .*git lfs pull\)"):
+            mnist(str(tmp_path / name))
+
+    def test_text_is_no_checkpoint_and_not_refused_for_what_it_holds(self, tmp_path: Path) -> None:
+        (tmp_path / "w.pth").write_text("<!DOCTYPE html>\n<p>Not found</p>\n")
+        with pytest.raises(
+            ModelError, match=r"w\.pth: not a readable checkpoint \(it is no file that torch.save wrote\)"
+        ):
+            mnist(str(tmp_path / "w.pth"))
+
     def test_no_file(self, tmp_path: Path) -> None:
         for path in (tmp_path / "absent.pth", tmp_path):
             with pytest.raises(ModelError, match="no such file; expected 'default', 'random', 'random:SEED' or a path"):

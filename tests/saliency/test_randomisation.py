@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torchvision
 from scipy import stats
 
 import explanation_alignment as ea
@@ -39,6 +40,44 @@ def test_layers_are_randomised_from_the_output_down() -> None:
     assert check.curve["layers_randomised"].to_list() == [0, 1, 2, 3]
     few = ea.sanity(small_classifier(), pixels(2), ["gradcam"], steps=1).curve
     assert few["layers_randomised"].to_list() == [0, 3]
+
+
+def transformer(kind: str) -> ea.Classifier:
+    models = torchvision.models
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        if kind == "vit":
+            module = models.VisionTransformer(32, 16, 2, 2, 8, 16, num_classes=3)
+        else:
+            module = models.SwinTransformer([4, 4], 8, [1, 1], [2, 2], [4, 4], num_classes=3)
+    return ea.Classifier(module, ea.Preprocessing((3, 32, 32)), name=kind, device="cpu")
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin"])
+def test_at_the_end_every_weight_is_random_whether_its_module_is_called_or_not(kind: str) -> None:
+    classifier = transformer(kind)
+    before = {name: parameter.clone() for name, parameter in classifier.module.named_parameters()}
+    kept: list[set[str]] = []
+
+    def looking(classifier: ea.Classifier, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        now = dict(classifier.module.named_parameters())
+        kept.append({name for name in now if torch.equal(now[name], before[name])})
+        return images[:, 0]
+
+    ea.sanity(classifier, torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), [looking], steps=1)
+    assert kept == [set(before), set()]
+
+
+def test_a_network_s_own_tokens_come_last_and_have_a_name() -> None:
+    check = ea.sanity(
+        transformer("vit"), torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), ["vanilla_gradients"]
+    )
+    layers = list(check.layers)
+    assert (layers[0], layers[-2:]) == ("heads.head", ["conv_proj", "class_token"])
+    blocks = [f"encoder.layers.encoder_layer_{at}" for at in (1, 0)]
+    places = [layers.index(name) for name in (*(f"{block}.self_attention" for block in blocks), "encoder")]
+    assert places == sorted(places)
+    assert all(check.curve["layer"].drop_nulls() != "")
 
 
 def test_the_first_step_leaves_the_lower_layers_alone() -> None:
@@ -101,6 +140,8 @@ def test_flat_maps_have_no_correlation() -> None:
         ({"steps": 0}, "at least 1"),
         ({"target": "label"}, "no labels"),
         ({"methods": "gradcam"}, "expected a list"),
+        ({"ids": ["a"]}, "ids: expected one for each of 2 images, got 1"),
+        ({"images": torch.zeros(2, 1, 12, 12, dtype=torch.uint8)}, r"takes 3 channels, got \(2, 1, 12, 12\)"),
         ({"methods": ["gradcam", "gradcam(binarize=otsu)"]}, "expected different"),
     ],
 )

@@ -16,6 +16,10 @@ __all__ = ["build_to_fit", "head_of", "load_state", "load_weights", "read_state"
 _PLACES = ("state_dict", "model_state_dict", "model")
 #: What wrappers put before every name.
 _PREFIXES = ("module.", "_orig_mod.")
+#: Of a zip, and of a pickle: the files that ``torch.save`` writes.
+_BEGINNINGS = (b"PK\x03\x04", b"\x80")
+#: Of what stands in a checkout for a file that has not been fetched.
+_POINTER = b"version https://git-lfs"
 
 
 def load_weights(module: nn.Module, path: Path) -> None:
@@ -32,7 +36,7 @@ def load_weights(module: nn.Module, path: Path) -> None:
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """The state dict in a checkpoint, without the names of wrappers (``module.``) around the network.
+    """The state dict in a checkpoint, its names as they are there.
 
     Raises:
         ModelError: if the file cannot be read as one.
@@ -43,6 +47,8 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise ModelError(f"weights {str(path)!r}: no such file; expected 'default', 'random', 'random:SEED' or a path")
     try:
+        if _start(path).startswith(_POINTER):
+            raise ValueError("it is a Git LFS pointer; fetch the file with git lfs pull")
         if path.suffix == ".safetensors":
             state = load_file(path)
         else:
@@ -56,19 +62,39 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     except (SafetensorError, OSError, RuntimeError, EOFError, AttributeError, ValueError) as error:
         raise ModelError(f"{path}: not a readable checkpoint ({first_line(error)})") from error
     except Exception as error:  # torch's unpickler: anything weights_only refuses
+        if not _start(path).startswith(_BEGINNINGS):
+            raise ModelError(f"{path}: not a readable checkpoint (it is no file that torch.save wrote)") from error
         raise ModelError(f"{path}: refused, it holds more than tensors; save a state dict or .safetensors") from error
-    for prefix in _PREFIXES:
-        if state and all(name.startswith(prefix) for name in state):
-            state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
     return dict(state)
+
+
+def _start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
+
+
+def _unwrapped(state: Mapping[str, torch.Tensor], module: nn.Module) -> Mapping[str, torch.Tensor]:
+    """The state without the names of wrappers around the network, as many of them as fit it best."""
+    own = module.state_dict().keys()
+    forms = [state]
+    while forms[-1] and (prefix := _common_prefix(forms[-1])):
+        forms.append({name.removeprefix(prefix): tensor for name, tensor in forms[-1].items()})
+    return max(reversed(forms), key=lambda form: len(own & form.keys()))
+
+
+def _common_prefix(state: Mapping[str, torch.Tensor]) -> str | None:
+    return next((prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in state)), None)
 
 
 def load_state(module: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
     """Load a state dict into a module, exactly; where it does not fit the module is left alone.
 
+    Names of wrappers around the network (``module.``, ``_orig_mod.``) are taken off where it fits better so.
+
     Raises:
         ModelError: naming what is missing, unexpected, or of another shape.
     """
+    state = _unwrapped(state, module)
     own = module.state_dict()
     wrong = [f"missing {key}" for key in own if key not in state] + [
         f"unexpected {key}" for key in state if key not in own
@@ -97,7 +123,7 @@ def build_to_fit(build: Callable[[int | None], nn.Module], path: Path) -> nn.Mod
     state = read_state(path)
     module = build(None)
     name, classes = head_of(module)
-    given = state.get(f"{name}.weight")
+    given = _unwrapped(state, module).get(f"{name}.weight")
     if given is not None and given.ndim > 0 and given.shape[0] != classes:
         module = build(given.shape[0])
     load_state(module, state, path)

@@ -52,7 +52,8 @@ class SanityCheck:
             0; ``spearman`` the mean over images of the rank correlation of |map| with the original's; ``ssim`` that of
             the structural similarity, each map scaled to its own range; ``n`` the images where the original map and
             this one are not flat.
-        layers: the randomised layers, from the output down.
+        layers: the randomised layers, from the output down; a network's own parameters, such as a class token, stand
+            under their names.
     """
 
     model: str
@@ -112,7 +113,12 @@ def sanity(
     requests = [MethodRequest.parse(method) for method in methods]
     if len({request.canonical for request in requests}) < len(requests):
         raise UsageError("methods: expected different ones; binarization makes no difference here")
+    channels = classifier.preprocessing.input_size[0]
+    if images.shape[1] != channels:
+        raise UsageError(f"images: {classifier.name} takes {channels} channels, got {tuple(images.shape)}")
     names = [str(place) for place in range(len(images))] if ids is None else list(ids)
+    if len(names) != len(images):
+        raise UsageError(f"ids: expected one for each of {len(images)} images, got {len(names)}")
     layers = _layers_from_the_output(classifier, images[:1])
     if not layers:
         raise ModelError(f"{classifier.name} has no weights to randomise")
@@ -125,34 +131,46 @@ def sanity(
         with Explainer(classifier, requests, output=output, target="label", chunk=chunk) as explainer:
             found = [_compare(requests, original, original, 0, None, 0)]
             for step, stop in enumerate(stops, start=1):
-                for _, module in layers[([0, *stops][step - 1]) : stop]:
-                    _randomise(module, generator)
+                for _, owners in layers[([0, *stops][step - 1]) : stop]:
+                    for module in owners:
+                        _randomise(module, generator)
                 maps, _ = _maps(explainer, classifier, images, names, explained, batch_size)
                 found.append(_compare(requests, original, maps, step, layers[stop - 1][0], stop))
     rows = [row for each in zip(*found, strict=True) for row in each]
     return SanityCheck(classifier.name, pl.DataFrame(rows, schema=SANITY_SCHEMA), [name for name, _ in layers])
 
 
-def _layers_from_the_output(classifier: Classifier, image: torch.Tensor) -> list[tuple[str, nn.Module]]:
-    """Modules with parameters of their own, the last one used first."""
-    used: dict[str, nn.Module] = {}
+def _layers_from_the_output(classifier: Classifier, image: torch.Tensor) -> list[tuple[str, list[nn.Module]]]:
+    """Modules with parameters, the one that is called last first, so that a module comes after what is inside it.
+
+    Some modules are never called: attention reads the weights of its projections. They go with the nearest module
+    around them that is.
+    """
+    order: list[str] = []
     with classifier.explaining() as module:
-        owners = [
-            (name, part) for name, part in module.named_modules() if any(True for _ in part.parameters(recurse=False))
+        parts = dict(module.named_modules())
+        handles = [
+            part.register_forward_pre_hook(lambda *_, name=name: None if name in order else order.append(name))
+            for name, part in parts.items()
         ]
-
-        def note(name: str, part: nn.Module) -> None:
-            used.pop(name, None)
-            used[name] = part
-
-        handles = [part.register_forward_hook(lambda *_, n=name, p=part: note(n, p)) for name, part in owners]
         try:
             with torch.no_grad():
                 classifier.logits(classifier.preprocessing.normalise(image.to(classifier.device)))
         finally:
             for handle in handles:
                 handle.remove()
-    return list(reversed(used.items()))
+    layers: dict[str, list[nn.Module]] = {name: [] for name in reversed(order)}
+    for name, part in parts.items():
+        if any(True for _ in part.parameters(recurse=False)):
+            while name not in layers:
+                name = name.rpartition(".")[0]
+            layers[name].append(part)
+    return [(name or _own_names(module), owners) for name, owners in layers.items() if owners]
+
+
+def _own_names(module: nn.Module) -> str:
+    """What stands for a network's own name, which is empty: its own parameters, or its kind."""
+    return ", ".join(name for name, _ in module.named_parameters(recurse=False)) or type(module).__name__
 
 
 @contextmanager
