@@ -197,10 +197,13 @@ class TestLogits:
         result = self.logits(5, wrap, **arguments)
         assert torch.equal(result, self.module.fc(self.images.flatten(1)))
 
+    @pytest.mark.parametrize("multi_label", [False, True])
     @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: x[:, 0]])
-    def test_one_logit_is_two_classes(self, wrap: Callable[[torch.Tensor], object]) -> None:
+    def test_one_logit_is_two_classes(self, wrap: Callable[[torch.Tensor], object], multi_label: bool) -> None:
         images = self.images.clone().requires_grad_()
-        classifier = Classifier(Returns(1, wrap), Preprocessing((3, 8, 8)), ("no", "yes"), device="cpu")
+        classifier = Classifier(
+            Returns(1, wrap), Preprocessing((3, 8, 8)), ("no", "yes"), device="cpu", multi_label=multi_label
+        )
         logits = classifier.logits(images)
         single = classifier.module.fc(images.flatten(1))[:, 0]
         torch.testing.assert_close(classifier.probabilities(logits)[:, 1], single.sigmoid())

@@ -264,6 +264,11 @@ class TestGiven:
         assert find_layer(asked, lambda module: own) is own
         refuses(asked, lambda module: nn.Conv2d(3, 4, 1), "the layer given, a Conv2d, is none of its modules")
 
+    def test_the_first_input_is_taken_unless_another_is_named(self) -> None:
+        asked = plain()
+        own = CamLayer("mine", asked.module.second, (6, 8, 8), side="input")
+        assert find_layer(asked, lambda module: own) is own
+
     def test_a_function_s_layer_is_probed_too(self) -> None:
         partial = net(lambda _, features: features[:, :, :5, :3].mean(dim=(2, 3)))
         own = CamLayer("mine", partial.module.second, (4, 8, 8))

@@ -131,6 +131,7 @@ def test_every_entry_is_whole(name: str) -> None:
         ("occlusion(window=16)", "occlusion(window=16)"),
         ("gradcam++(relu=true)", "gradcam++"),
         ("eigencam(centered=true,grid=7x7)", "eigencam(centered=true,grid=7)"),
+        ("gradcam(grid=1x2)", "gradcam(grid=1x2)"),
     ],
 )
 def test_arguments_are_canonical(text: str, canonical: str) -> None:
@@ -149,6 +150,9 @@ def test_arguments_are_canonical(text: str, canonical: str) -> None:
         ("smoothgrad(noise=nan)", "a number from 0 to 1"),
         ("rise(keep=0)", "a number above 0 to 1"),
         ("lime(segments=grid:1)", "expected N or HxW"),
+        ("lime(segments=grid:1x1)", "with more than one cell, .* got '1x1'"),
+        ("gradcam(grid=1x1)", "with more than one cell, .* got '1x1'"),
+        ("gradcam(grid=1x01)", "with more than one cell"),
         ("lime(segments=slick:4)", "grid:N, grid:HxW or slic:N"),
         ("xrai(algorithm=best)", "known: fast, full"),
         ("guided_backprop(layer=x)", "unknown argument of saliency method guided_backprop 'layer'"),

@@ -110,9 +110,11 @@ def hook_tensor(layer: CamLayer, seen: Callable[[torch.Tensor], torch.Tensor | N
     """
 
     def exchange(value: Any) -> Any:
-        tensor = dict(tensors_in(value)).get(layer.index)
-        new = None if tensor is None else seen(tensor)
-        return None if new is None else replaced(value, layer.index, new)
+        for index, tensor in tensors_in(value):
+            if layer.index is None or index == layer.index:
+                new = seen(tensor)
+                return None if new is None else replaced(value, index, new)
+        return None
 
     def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
         return exchange(output)

@@ -132,6 +132,7 @@ class Classifier:
             helps = self.device.type == "cpu" or precision == "bf16"
             channels_last = helps and self.spec.partition(":")[0] in _ANY_FORMAT
         self.channels_last = channels_last
+        self._one_logit = False  # known from the first forward pass
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """What the network says of images: one number a class.
@@ -169,6 +170,7 @@ class Classifier:
         if self.precision == "bf16" and isinstance(logits, torch.Tensor):
             logits = logits.to(torch.float32)
         if isinstance(logits, torch.Tensor) and logits.shape in ((len(images),), (len(images), 1)):
+            self._one_logit = True
             half = logits.reshape(-1, 1) / 2
             logits = torch.cat([-half, half], dim=1)
         if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(images):
@@ -183,8 +185,11 @@ class Classifier:
         return logits
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """(B, classes) probabilities of (B, classes) logits: their softmax, or each one's sigmoid if multi-label."""
-        return logits.sigmoid() if self.multi_label else logits.softmax(dim=1)
+        """(B, classes) probabilities of (B, classes) logits that :meth:`logits` gave.
+
+        Their softmax, or each one's sigmoid if multi-label; a binary head's two classes exclude each other either way.
+        """
+        return logits.sigmoid() if self.multi_label and not self._one_logit else logits.softmax(dim=1)
 
     def _chosen(self, output: Any) -> Any:
         """The logits among a network's outputs."""

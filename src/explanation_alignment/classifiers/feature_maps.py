@@ -55,7 +55,7 @@ class CamLayer:
         layout: ``"NCHW"``, ``"NHWC"``, ``"NCL"`` for (B, C, h * w), or ``"tokens"`` for (B, prefix + h * w, C) in rows.
         prefix_tokens: tokens before those of the patches, left out of the map.
         side: whether the module's output or its (positional) input is taken.
-        index: which tensor of a tuple, list or mapping; None for a tensor on its own.
+        index: which tensor of a tuple, list or mapping; None for a tensor on its own, or the first.
         problem: why its maps will be flat or partial; only layers asked for by a published choice may have one.
     """
 

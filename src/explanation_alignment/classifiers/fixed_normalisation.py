@@ -19,7 +19,7 @@ class FixedNormalisation(TorchFunctionMode):
     """While it is entered, batch normalisation that is fixed gets a backward pass of one multiplication.
 
     Fixed: in evaluation, with running statistics, weights that want no gradient, on a CPU. Outputs are the same bits,
-    gradients the same numbers; the input need not be kept for the backward pass. All else goes its usual way.
+    gradients the same up to rounding; the input need not be kept for the backward pass. All else goes its usual way.
     """
 
     def __torch_function__(

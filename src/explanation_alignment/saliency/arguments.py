@@ -82,8 +82,9 @@ def parse_grid(word: str, what: str = "grid") -> tuple[int, int]:
         UsageError: it is neither.
     """
     sides = word.lower().split("x")
-    if len(sides) > 2 or not all(side.isdecimal() and int(side) > 0 for side in sides) or sides == ["1"]:
-        raise UsageError(f"{what}: expected N or HxW, such as 7 or 7x7, got {word!r}")
+    usable = len(sides) <= 2 and all(side.isdecimal() and int(side) > 0 for side in sides)
+    if not usable or int(sides[0]) == int(sides[-1]) == 1:
+        raise UsageError(f"{what}: expected N or HxW with more than one cell, such as 7 or 7x7, got {word!r}")
     return int(sides[0]), int(sides[-1])
 
 
