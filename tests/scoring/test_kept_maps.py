@@ -305,7 +305,6 @@ class TestScoredAnew:
         wrong: list[tuple[type[Exception], str, dict[str, Any]]] = [
             (DatasetError, "not as it was when", {"data": Patches(22)}),
             (UsageError, "predictions, seed: come from the run", {"predictions": {}, "seed": 3}),
-            (UsageError, r"max_errors \(0.5\)", {"max_errors": 0.5}),
             (UnknownNameError, "model of this run 'smal'; did you mean 'small'", {"model": "smal"}),
             (UnknownNameError, "method of this run", {"method": "gradcam"}),
             (UnknownNameError, "binarization", {"binarization": "otsi"}),

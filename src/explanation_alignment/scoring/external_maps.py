@@ -41,7 +41,6 @@ _UNIT_SIZE: Final = 1024
 _NAMED: Final = 5
 
 #: Samples or maps that may fail to be read, as a share, unless told otherwise.
-_MAX_ERRORS: Final = 0.1
 
 
 def score(
@@ -60,7 +59,7 @@ def score(
     sample: int | None = None,
     seed: int = 0,
     workers: int = 0,
-    max_errors: float = _MAX_ERRORS,
+    max_errors: float = 0.1,
     progress: bool = True,
 ) -> Run:
     """Score saliency maps that were computed elsewhere, or that a run kept, into a run folder.
@@ -106,7 +105,7 @@ def score(
     """
     kept = _run_of(maps)
     if kept is not None:
-        _refuse_with_run(predictions, geometry, covers, target, sample, seed, max_errors)
+        _refuse_with_run(predictions, geometry, covers, target, sample, seed)
         return rescore(
             kept,
             dataset,
@@ -196,9 +195,8 @@ def _refuse_with_run(
     target: str,
     sample: int | None,
     seed: int,
-    max_errors: float,
 ) -> None:
-    """Refuse what a run's maps bring along themselves, or have no use for."""
+    """Refuse what a run's maps bring along themselves."""
     given = {
         "predictions": predictions is not None,
         "geometry": geometry != DEFAULT_GEOMETRY,
@@ -209,8 +207,6 @@ def _refuse_with_run(
     }
     if named := [name for name, was in given.items() if was]:
         raise UsageError(f"{', '.join(named)}: come from the run that kept the maps; leave them out")
-    if max_errors != _MAX_ERRORS:
-        raise UsageError(f"max_errors ({max_errors:g}): maps of a run are scored whatever cannot be read; leave it out")
 
 
 def _model_row(model: str, seed: int, maps_digest: object, geometry: Geometry) -> dict[str, Any]:
