@@ -9,7 +9,7 @@ of its own, wall time, processor time (which holds on a busy machine) and peak m
 
     python benchmarks/store.py [--models 200] [--samples 50000] [--folder DIR] [--threads 2] [--keep] [--profile]
 
-The whole size is 20,000,000 rows in 9,800 files, about 1 GB; files are in the page cache for both sides.
+The whole size is 20,000,000 rows in 200 files, about .5 GB; files are in the page cache for both sides.
 """
 
 from __future__ import annotations
