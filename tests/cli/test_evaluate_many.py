@@ -116,3 +116,20 @@ def test_a_runs_summary_is_for_the_whole_dataset(ealign: Ealign, data: str, mode
     row = run.summary().filter(region="patch", metric="iou_coverage").row(0, named=True)
     assert row["ea"] == pytest.approx(by_class["iou_coverage"].mean(), abs=1e-6)
     assert row["ea"] != pytest.approx(rows["iou_coverage"].mean(), abs=1e-6)
+
+
+def test_a_factory_s_own_precision_stays_unless_another_is_asked_for(ealign: Ealign, data: str, tmp_path: Path) -> None:
+    file = tmp_path / "halves.py"
+    file.write_text(
+        "import explanation_alignment as ea\nfrom toys import small_network\n\n\n"
+        "def own():\n"
+        "    given = {'precision': 'bf16', 'device': 'cpu', 'name': 'own'}\n"
+        "    return ea.Classifier(small_network(), ea.Preprocessing((3, 12, 12)), **given)\n"
+    )
+    common = f"evaluate --model file:{file}:own --dataset {data} --method vanilla_gradients"
+    found = []
+    for number, asked in enumerate(("", "--precision fp32 --device cpu")):
+        assert ealign(f"{common} {asked} --out {tmp_path / str(number)}").code == 0
+        (item,) = ea.open_run(tmp_path / str(number)).evaluations.values()
+        found.append(item["question"].get("precision"))
+    assert found == ["bf16", None]

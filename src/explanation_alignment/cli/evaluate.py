@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from explanation_alignment.cli.options import Device, OptionalDataDir, Out, Quiet
+from explanation_alignment.cli.options import ClassifierDevice, OptionalDataDir, Out, Quiet
 
 if TYPE_CHECKING:
     from explanation_alignment.executors import Executor
@@ -49,7 +49,10 @@ def evaluate(
     shuffle_annotations: Annotated[
         bool, typer.Option("--shuffle-annotations", help="The null: every image with another image's annotations.")
     ] = False,
-    precision: Annotated[str, typer.Option(help="What networks run in: fp32, or bf16 (autocast).")] = "fp32",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="What networks run in: fp32, or bf16 (autocast); left out: a classifier's own, else fp32."),
+    ] = None,
     cache: Annotated[
         str, typer.Option(help="Decoded images: auto (kept if there is more than one model), off, or a folder.")
     ] = "auto",
@@ -68,7 +71,7 @@ def evaluate(
     cpus_per_task: Annotated[
         int | None, typer.Option(help="CPUs a Ray task has, and threads it uses; default 1.")
     ] = None,
-    device: Device = "auto",
+    device: ClassifierDevice = None,
     quiet: Quiet = False,
 ) -> None:
     """Explain and score the decisions of one or more classifiers.

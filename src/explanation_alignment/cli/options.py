@@ -11,6 +11,7 @@ from explanation_alignment.cli.display.tables import Format
 from explanation_alignment.errors import UsageError
 
 __all__ = [
+    "ClassifierDevice",
     "Device",
     "Level",
     "OneSeed",
@@ -38,6 +39,9 @@ RunPath: TypeAlias = Annotated[Path, typer.Argument(help="A run folder.", show_d
 Out: TypeAlias = Annotated[Path, typer.Option(help="Run folder to write, or to resume.")]
 OptionalDataDir: TypeAlias = Annotated[Path | None, typer.Option(help="Folder with the dataset's files.")]
 Device: TypeAlias = Annotated[str, typer.Option(help="auto, cpu, cuda, ...")]
+ClassifierDevice: TypeAlias = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda, ...; left out: where a file: classifier is, else auto.")
+]
 OneSeed: TypeAlias = Annotated[int | None, typer.Option("--seed", help="Seed of training.", min=0)]
 SeveralSeeds: TypeAlias = Annotated[str | None, typer.Option("--seeds", help="Several, such as 0,1,2; the run grows.")]
 Quiet: TypeAlias = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]

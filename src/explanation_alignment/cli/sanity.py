@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from explanation_alignment.cli.display.tables import Format
-from explanation_alignment.cli.options import Device, OptionalDataDir
+from explanation_alignment.cli.options import ClassifierDevice, OptionalDataDir
 from explanation_alignment.errors import DatasetError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def sanity(
     figure: Annotated[Path | None, typer.Option(help="Figure to write (.png).", show_default="sanity.png here")] = None,
     no_figure: Annotated[bool, typer.Option("--no-figure", help="Write no figure.")] = False,
     format: Annotated[Format, typer.Option(help="For people or for machines.")] = Format.table,
-    device: Device = "auto",
+    device: ClassifierDevice = None,
 ) -> None:
     """Randomise a model's weights from the output down and see whether a method's maps change.
 
