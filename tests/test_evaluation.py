@@ -576,8 +576,27 @@ def test_outputs_that_are_no_numbers_are_no_decisions(tmp_path: Path) -> None:
             return logits.masked_fill(broken, torch.nan)
 
     classifier = ea.Classifier(Overflowing(), small_classifier().preprocessing, name="overflowing", device="cpu")
-    with pytest.raises(ModelError, match=r"overflowing gives 11 of 23 images .*NaN.* first img/001"):
-        evaluate(tmp_path, classifier=classifier, methods=["vanilla_gradients"], batch_size=32)
+    run = evaluate(tmp_path, classifier=classifier, methods=["vanilla_gradients"], batch_size=32, max_errors=11)
+    rows = run.scores().with_columns(pl.col("status").cast(pl.String))
+    undecided = rows.filter(pl.col("status") == "error")
+    assert undecided["sample_id"].unique().sort().to_list() == [f"img/{at:03d}" for at in range(1, 23, 2)]
+    assert undecided["message"].unique().to_list() == ["its outputs make no finite probabilities (NaN or infinite)"]
+    assert undecided.select("prediction", "confidence", "label_rank", "correct", "iou_coverage").null_count().row(
+        0
+    ) == ((undecided.height,) * 5)
+    assert not rows.filter(pl.col("status") != "error")["confidence"].is_nan().any()
+    assert ea.verify(run).ok
+    with pytest.raises(RunError, match=r"11 samples .*first: img/001: its outputs make no finite"):
+        evaluate(tmp_path / "strict", classifier=classifier, methods=["vanilla_gradients"], batch_size=32)
+
+
+def test_a_classifier_that_decides_on_nothing_is_at_fault_itself(tmp_path: Path) -> None:
+    network = small_network()
+    with torch.no_grad():
+        network[-1].bias[2] = torch.nan
+    classifier = ea.Classifier(network, small_classifier().preprocessing, name="broken", device="cpu")
+    with pytest.raises(ModelError, match=r"broken: its outputs make no finite .* for each of 22 images, first img/000"):
+        evaluate(tmp_path, Patches(broken=[3]), classifier, methods=["vanilla_gradients"])
     assert not list(tmp_path.glob("scores/*/*.parquet"))
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import torch
 
@@ -18,9 +19,10 @@ from explanation_alignment.saliency.base import MethodRequest
 from explanation_alignment.saliency.explainer import Explainer
 from explanation_alignment.saliency.single_pass import PassResult
 
-__all__ = ["Decider", "Scored"]
+__all__ = ["Decider", "Scored", "undecided_among_errors"]
 
-_OK = STATUSES.index("ok")
+_OK, _ERROR = STATUSES.index("ok"), STATUSES.index("error")
+_UNDECIDED: Final = "its outputs make no finite probabilities (NaN or infinite)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,3 +150,35 @@ class Decider:
             scores=per_method,
             flips=self._flips(batch, result.prediction, partner),
         )
+
+
+def undecided_among_errors(scored: Sequence[Scored], name: str) -> list[Scored]:
+    """The same batches, with the images a classifier has not decided on among their errors.
+
+    Of outputs with NaN among them the largest means nothing, so there is no prediction to score.
+
+    Args:
+        scored: batches of a unit.
+        name: the classifier's.
+
+    Raises:
+        ModelError: it has decided on none of the images that were read.
+    """
+    finite = torch.cat([part.confidence for part in scored]).isfinite().tolist()  # waits for the device, once a unit
+    found, start, read, undecided = [], 0, 0, []
+    for part in scored:
+        places = [at for at in range(len(part.ids)) if at not in part.errors and not finite[start + at]]
+        start, read = start + len(part.ids), read + len(part.ids) - len(part.errors)
+        undecided += [part.ids[at] for at in places]
+        if places:
+            given = part.given.clone()
+            given[:, places] = _ERROR
+            found.append(replace(part, given=given, errors={**part.errors, **dict.fromkeys(places, _UNDECIDED)}))
+        else:
+            found.append(part)
+    if undecided and len(undecided) == read:
+        raise ModelError(
+            f"{name}: {_UNDECIDED}, for each of {read} images, first {undecided[0]}; look at its weights and "
+            "preprocessing, or use precision fp32"
+        )
+    return found

@@ -10,7 +10,6 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from explanation_alignment.errors import ModelError
 from explanation_alignment.evaluation.deciding import Decider, Scored
 from explanation_alignment.metrics.scoring import MapScores
 from explanation_alignment.runs.rows import Decisions, ScoredUnit, score_rows
@@ -19,31 +18,23 @@ __all__ = ["scored_unit", "tabulate"]
 
 
 def tabulate(decider: Decider, places: Sequence[int], scored: Sequence[Scored]) -> pa.Table:
-    """The rows of scored batches, brought to the CPU together.
-
-    Raises:
-        ModelError: the classifier's outputs for an image that was read are not finite.
-    """
+    """The rows of scored batches, brought to the CPU together."""
     dataset = decider.reading.dataset
     prediction, rank = torch.cat([part.decisions for part in scored], dim=1).cpu().numpy()
     flips = torch.cat([part.flips for part in scored], dim=2).cpu().numpy()
     label = torch.cat([part.labels for part in scored]).numpy()
-    messages = [part.errors.get(at) for part in scored for at in range(len(part.ids))]
-    ids = [name for part in scored for name in part.ids]
-    confidence = torch.cat([part.confidence for part in scored]).cpu().numpy()
-    _check_finite(decider, ids, messages, confidence)
     correct = prediction == label
     if decider.accepted is not None:
         accepted = [decider.accepted[place] for place in places]
         correct = np.array([one in classes for one, classes in zip(prediction.tolist(), accepted, strict=True)])
     decisions = Decisions(
-        ids=ids,
-        messages=messages,
+        ids=[name for part in scored for name in part.ids],
+        messages=[part.errors.get(at) for part in scored for at in range(len(part.ids))],
         label=label,
         correct=correct,
         prediction=prediction,
         label_rank=rank,
-        confidence=confidence,
+        confidence=torch.cat([part.confidence for part in scored]).cpu().numpy(),
         exchange_flip=flips[0],
         elsewhere_flip=flips[1],
     )
@@ -58,21 +49,6 @@ def tabulate(decider: Decider, places: Sequence[int], scored: Sequence[Scored]) 
         metrics=decider.metrics,
         attributes={name: values.take(where) for name, values in decider.reading.attributes.items()},
     )
-
-
-def _check_finite(
-    decider: Decider, ids: Sequence[str], messages: Sequence[str | None], confidence: NDArray[np.floating]
-) -> None:
-    """Refuse what the classifier did not decide: the largest of outputs with NaN among them means nothing."""
-    read = [at for at, message in enumerate(messages) if message is None]
-    broken = [at for at in read if not np.isfinite(confidence[at])]
-    if broken:
-        low = decider.classifier.precision != "fp32"
-        raise ModelError(
-            f"{decider.classifier.name} gives {len(broken)} of {len(read)} images outputs that make no finite "
-            f"probabilities (NaN or infinite), first {ids[broken[0]]}; look at its weights and preprocessing"
-            f"{', or use precision fp32' if low else ''}"
-        )
 
 
 def scored_unit(

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Final
 
 from explanation_alignment.errors import UsageError
-from explanation_alignment.evaluation.deciding import Decider, Scored
+from explanation_alignment.evaluation.deciding import Decider, Scored, undecided_among_errors
 from explanation_alignment.evaluation.keeping import MapKeeper
 from explanation_alignment.evaluation.memory import scored_in_memory
 from explanation_alignment.evaluation.tabulating import tabulate
@@ -84,6 +84,7 @@ def work(
             watch.anew()
 
         scored, decider = scored_in_memory(decider, units[number], done, anew)
+        scored = undecided_among_errors(scored, decider.classifier.name)
         return UnitRows(
             partial(tabulate, decider, units[number], scored),
             [f"{part.ids[place]}: {words}" for part in scored for place, words in part.errors.items()],
