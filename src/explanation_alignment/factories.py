@@ -22,6 +22,8 @@ def make_from_file(
 ) -> object:
     """What a function in a Python file returns. The file is run, so it must be one that is trusted.
 
+    It can import the files beside it, as a script can.
+
     Args:
         kind: what it makes, for the errors' words, such as ``"classifier"``.
         place: ``PATH.py:FACTORY``.
@@ -45,6 +47,9 @@ def make_from_file(
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses and pickle look their module up
+    beside = str(path.resolve().parent)
+    if beside not in sys.path:
+        sys.path.append(beside)  # it may import its neighbours, now or when it is called; last, so as to hide nothing
     try:
         spec.loader.exec_module(module)
         factory = getattr(module, name, None)

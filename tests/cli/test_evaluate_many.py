@@ -133,3 +133,19 @@ def test_a_factory_s_own_precision_stays_unless_another_is_asked_for(ealign: Eal
         (item,) = ea.open_run(tmp_path / str(number)).evaluations.values()
         found.append(item["question"].get("precision"))
     assert found == ["bf16", None]
+
+
+def test_a_file_s_neighbours_can_be_imported_and_what_is_undefined_is_told(ealign: Ealign, tmp_path: Path) -> None:
+    (tmp_path / "neighbour_of_it.py").write_text(
+        "from toys import Patches, small_classifier\n\n\ndef data():\n    return Patches(12, bare=[2, 3], empty=[4])\n"
+    )
+    (tmp_path / "with_neighbour.py").write_text(
+        "from neighbour_of_it import data, small_classifier\n\n\ndef build():\n    return small_classifier()\n"
+    )
+    done = ealign(
+        f"evaluate --model file:{tmp_path}/with_neighbour.py:build --dataset file:{tmp_path}/with_neighbour.py:data "
+        f"--method vanilla_gradients --out {tmp_path / 'run'} --device cpu"
+    )
+    assert done.code == 0, done.err
+    told = " ".join(done.err.split())
+    assert "undefined scores: 2 no annotation, 1 annotation cropped of 24 (a row an image, method and region)" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,18 @@ def print_samples(run: Run) -> None:
         )
 
 
+def _undefined(run: Run) -> str:
+    """How many scores have no value and why, but for what could not be read; empty where all have one."""
+    counts: collections.Counter[str] = collections.Counter()
+    for item in run.evaluations.values():
+        counts.update(item["status_counts"] or {})
+    told = [(status, count) for status, count in counts.most_common() if count and status not in ("ok", "error")]
+    whole = f" of {sum(counts.values()):,} (a row an image, method and region)" if told else ""
+    return ", ".join(f"{count:,} {status.replace('_', ' ')}" for status, count in told) + whole
+
+
 def print_unfinished(run: Run) -> None:
-    """Name what is missing: samples that could not be read, evaluations not finished; on standard error."""
+    """Name what is missing: scores without a value and why, evaluations not finished; on standard error."""
     unread = [slug for slug, item in run.evaluations.items() if (item["status_counts"] or {}).get("error")]
     if unread:
         failed = run.scan_scores(unread).filter(pl.col("status").cast(pl.String) == "error")
@@ -95,6 +106,8 @@ def print_unfinished(run: Run) -> None:
                 "yellow",
             )
         )
+    if reasons := _undefined(run):
+        console(stderr=True).print(Text(f"undefined scores: {reasons}", "dim"))
     for model, dataset, classes, share in _outside(run):
         console(stderr=True).print(
             Text(
