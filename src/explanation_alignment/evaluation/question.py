@@ -11,6 +11,7 @@ import pyarrow as pa
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.datasets.base import labels_of
 from explanation_alignment.errors import RunError, UsageError, first_line
+from explanation_alignment.geometry import Geometry
 from explanation_alignment.runs.identity import NUMERICS_VERSION
 from explanation_alignment.saliency.base import Method, MethodRequest, Output
 from explanation_alignment.saliency.explainer import Explainer
@@ -21,6 +22,7 @@ __all__ = [
     "attribute_column",
     "dataset_record",
     "describe_method",
+    "geometry_columns",
     "is_toy",
     "model_row",
     "parse_methods",
@@ -160,25 +162,40 @@ def question_of(
     }
 
 
-def model_row(classifier: Classifier, methods: Sequence[Mapping[str, Any]], seed: int) -> dict[str, Any]:
-    """A classifier's row of models.parquet."""
+def geometry_columns(geometry: Geometry) -> dict[str, str | None]:
+    """What models.parquet tells of a geometry."""
+    return {
+        "resize": None if geometry.resize is None else str(geometry.resize),
+        "crop": None if geometry.crop is None else f"{geometry.crop[0]}x{geometry.crop[1]}",
+        "interpolation": geometry.interpolation,
+        "fit": geometry.fit,
+    }
+
+
+def model_row(
+    classifier: Classifier, methods: Sequence[Mapping[str, Any]], seed: int, weights_digest: object
+) -> dict[str, Any]:
+    """A classifier's row of models.parquet.
+
+    Args:
+        classifier: whose.
+        methods: that explain it, as the run records them.
+        seed: of the evaluation.
+        weights_digest: of the classifier, as the question has it: taking it reads every weight.
+    """
     channels, height, width = classifier.preprocessing.input_size
-    geometry = classifier.preprocessing.geometry
     layers = sorted({method["layer"] for method in methods if method["layer"] is not None})
     return {
         "model": classifier.name,
         "seed": seed,
         "spec": classifier.spec,
-        "weights_digest": classifier.weights_digest(),
+        "weights_digest": weights_digest,
         "family": classifier.family,
         "parameters": classifier.parameters,
         "input_channels": channels,
         "input_height": height,
         "input_width": width,
-        "resize": None if geometry.resize is None else str(geometry.resize),
-        "crop": None if geometry.crop is None else f"{geometry.crop[0]}x{geometry.crop[1]}",
-        "interpolation": geometry.interpolation,
-        "fit": geometry.fit,
+        **geometry_columns(classifier.preprocessing.geometry),
         "layer": ", ".join(layers) or None,
         "notes": "; ".join(classifier.notes) or None,
     }

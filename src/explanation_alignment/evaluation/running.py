@@ -154,7 +154,7 @@ def evaluate(
     }
     evaluations = writer.begin(question, described, details)  # refuses another question before anything is changed
     writer.record_dataset(dataset.name, dataset_record(dataset, count_classes=sample is not None))
-    writer.record_model(model_row(classifier, described, seed))
+    writer.record_model(model_row(classifier, described, seed, question["weights"]))
     strengths = any(get_metric(name).needs == "heatmap" for name in names)
     labels = labels_of(dataset) if intervene else None
     read = order if labels is None else list({*order, *partners(ids, labels, order, seed)})

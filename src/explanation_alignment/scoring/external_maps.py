@@ -13,7 +13,7 @@ from typing import Any, Final, get_args
 
 from explanation_alignment.binarization import Binarization
 from explanation_alignment.errors import DatasetError, UnknownNameError, UsageError
-from explanation_alignment.evaluation.question import attribute_column, dataset_record, is_toy
+from explanation_alignment.evaluation.question import attribute_column, dataset_record, geometry_columns, is_toy
 from explanation_alignment.evaluation.units import cut
 from explanation_alignment.geometry import Geometry
 from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
@@ -220,9 +220,6 @@ def _model_row(model: str, seed: int, maps_digest: object, geometry: Geometry) -
         "input_channels": None,
         "input_height": None,
         "input_width": None,
-        "resize": None if geometry.resize is None else str(geometry.resize),
-        "crop": None if geometry.crop is None else f"{geometry.crop[0]}x{geometry.crop[1]}",
-        "interpolation": geometry.interpolation,
-        "fit": geometry.fit,
+        **geometry_columns(geometry),
         "layer": None,
     }
