@@ -623,6 +623,40 @@ def test_labels_beyond_the_outputs(tmp_path: Path) -> None:
         evaluate(tmp_path, classifier=small_classifier(classes=3))
 
 
+class LabelsTold(Patches):
+    """Patches whose labels can be had without reading them."""
+
+    def labels(self) -> list[int | None]:
+        return [self[place].label for place in range(len(self))]
+
+
+@pytest.mark.parametrize("methods", [["vanilla_gradients"], ["gradcam"]])
+def test_a_classifier_that_does_not_fit_leaves_no_folder(tmp_path: Path, methods: list[str]) -> None:
+    few = small_classifier(classes=3)
+    with pytest.raises(ModelError, match=r"label 3, small has outputs 0\.\.2: it was trained on other classes"):
+        evaluate(tmp_path / "run", LabelsTold(), few, methods=methods)
+    with pytest.raises(UsageError, match=r"target 3: small has classes 0\.\.2"):
+        evaluate(tmp_path / "run", Patches(), few, methods=methods, target="3")
+    few.class_names = ("a", "b")
+    with pytest.raises(ModelError, match="small has 3 outputs, its class_names are 2"):
+        evaluate(tmp_path / "run", Patches(), few, methods=methods)
+    assert not (tmp_path / "run").exists()
+
+
+def test_outputs_that_are_no_class_of_the_dataset_are_told_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = small_classifier(classes=9)
+    many.class_names = None
+    evaluate(tmp_path / "run", LabelsTold(), many, methods=["vanilla_gradients"])
+    classes = len(LabelsTold().class_names)
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"small has 9 outputs, patches has {classes} classes: a prediction of another output counts as wrong" in told
+    many.class_names = tuple("abcdefghi")  # which says what they are
+    evaluate(tmp_path / "named", LabelsTold(), many, methods=["vanilla_gradients"])
+    assert "outputs" not in capsys.readouterr().err
+
+
 def test_out_that_cannot_be_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("hello")
     with pytest.raises(RunError, match="cannot use"):

@@ -21,7 +21,7 @@ from torch import nn
 
 import explanation_alignment as ea
 from explanation_alignment.decoded import DecodedCache, list_cache
-from explanation_alignment.errors import DatasetError, RunError, RunWarning, UnknownNameError, UsageError
+from explanation_alignment.errors import DatasetError, ModelError, RunError, RunWarning, UnknownNameError, UsageError
 from explanation_alignment.sweeps import doing
 from toys import Patches, small_classifier
 
@@ -96,6 +96,16 @@ class TestFailures:
         assert parts(run) == parts(alone)
         assert alone.failures == {}
         assert "failures" not in alone.info
+
+    def test_a_single_one_is_recorded_where_a_run_is_there_to_say_so(self, tmp_path: Path, factories: str) -> None:
+        out = tmp_path / "run"
+        with pytest.raises(ModelError, match="label 3"):  # these labels are only known from the samples
+            sweep([f"{factories}:too_few"], out, Patches())
+        with pytest.raises(RunError, match=r"holds no scores yet; .*too_few: patches has the label 3, too few has"):
+            ea.open_run(out).summary()
+        with pytest.raises(ModelError, match="no luck"):
+            sweep([f"{factories}:raising"], tmp_path / "none")
+        assert not (tmp_path / "none").exists()
 
     def test_it_is_tried_again_and_forgotten_when_it_works(self, tmp_path: Path, factories: str) -> None:
         models = [f"{factories}:one", f"{factories}:raising"]
@@ -351,8 +361,9 @@ def test_a_line_a_classifier_where_there_is_no_terminal(
     models = [FACES, f"{factories}:raising", f"{factories}:one"]
     sweep(models, tmp_path / "run", progress=True, cache="off")
     told = capsys.readouterr().err.splitlines()
-    assert len(told) == 3, told
-    first, second, third = told
+    assert len(told) == 4, told
+    first, second, note, third = told
+    assert note == "one has 4 outputs, halves has 2 classes: a prediction of another output counts as wrong"
     assert first.startswith("[1/3] toy:faces (random): 23 images in ")
     assert second.startswith(f"[2/3] {factories}:raising: failed: ")
     assert third.startswith(f"[3/3] {factories}:one: 23 images in ")

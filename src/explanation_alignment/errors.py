@@ -27,9 +27,19 @@ _LISTED: Final = 20
 
 
 class ExplanationAlignmentError(Exception):
-    """Base of every error a user can cause; ``exit_code`` is what a command ends with."""
+    """Base of every error a user can cause; ``exit_code`` is what a command ends with.
+
+    Args:
+        words: the message.
+        exit_code: of this one error, where it is not its kind's: 2 for a path that was given and is not there.
+    """
 
     exit_code = 1
+
+    def __init__(self, *words: object, exit_code: int | None = None) -> None:
+        super().__init__(*words)
+        if exit_code is not None:
+            self.exit_code = exit_code
 
 
 class UsageError(ExplanationAlignmentError, ValueError):

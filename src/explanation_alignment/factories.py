@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from explanation_alignment.errors import ExplanationAlignmentError, UnknownNameError, UsageError
+from explanation_alignment.paths import not_found
 
 __all__ = ["make_from_file"]
 
@@ -40,7 +41,7 @@ def make_from_file(
     if not colon or not name or path.suffix != ".py":
         raise UsageError(f"{what}: expected file:PATH.py:FACTORY")
     if not path.is_file():
-        raise failure(f"{what}: no file {path_text}")
+        raise not_found(failure, what, path_text, folder=False)
     unique = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]
     spec = importlib.util.spec_from_file_location(f"ealign_user_{unique}_{path.stem}", path)
     assert spec is not None

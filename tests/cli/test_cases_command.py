@@ -92,4 +92,4 @@ def test_mistakes(ealign: Ealign, run: Path, options: str, code: int, words: str
     done = ealign(f"cases {run} {options}")
     assert (done.code, done.out) == (code, "")
     assert words in " ".join(done.err.split())
-    assert ealign(f"cases {run}/nowhere").code == 1
+    assert ealign(f"cases {run}/nowhere").code == 2

@@ -54,7 +54,7 @@ def test_any_classifier_is_ranked_and_the_tables_printed(
         ("--toy --images alined", 2, "did you mean 'aligned'"),
         ("--toy --test-per-group 0", 2, "test_per_group"),
         ("--hq-dir {celeba} --data-dir {celeba}", 1, "no CelebA-HQ-img"),
-        ("--hq-dir {hq} --data-dir {celeba} --models {celeba}", 1, "is not a run"),
+        ("--hq-dir {hq} --data-dir {celeba} --models {celeba}", 2, "is not a run"),
     ],
 )
 def test_wrong_use_is_told_in_a_line_and_leaves_nothing_behind(

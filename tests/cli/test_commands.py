@@ -67,15 +67,15 @@ def test_every_command_has_an_example_that_parses(ealign: Ealign) -> None:
     [
         ("experiment mnist", 2, "--data-dir"),
         ("experiment mnist --digits --data-dir x", 2, "--data-dir"),
-        ("experiment mnist --data-dir nowhere", 1, "no such folder"),
+        ("experiment mnist --data-dir nowhere", 2, "no folder"),
         ("experiment mnist --digits --seed 0 --seeds 1,2", 2, "not both"),
         ("experiment mnist --digits --seeds 1,x", 2, "whole numbers"),
         ("experiment mnist --digits --epochs 0 --out {tmp}/run", 2, "epochs"),
         ("experiment mnist --digits --device tpu --out {tmp}/run", 2, "device"),
         ("experiment mnist --digits --out {tmp}/file", 1, "cannot use"),
         ("experiment minst", 2, "mnist"),
-        ("show {tmp}", 1, "holds no run.json"),
-        ("report {tmp}/nowhere", 1, "no such folder"),
+        ("show {tmp}", 2, "holds no run.json"),
+        ("report {tmp}/nowhere", 2, "no folder"),
         ("evaluate --model papr:mnist --dataset colored_mnist --out {tmp}/run", 2, "paper"),
         ("evaluate --model paper:mnist --dataset colored_mnist --out {tmp}/run", 2, "random"),
         ("evaluate --model paper:mnist --weights random --dataset colored_minst --out {tmp}/run", 2, "colored_mnist"),
@@ -100,6 +100,22 @@ def test_mistakes(ealign: Ealign, tmp_path: Path, line: str, code: int, words: s
     assert done.out == ""
     assert (tmp_path / "file").read_text() == "precious"
     assert not (tmp_path / "run").exists()
+
+
+def test_a_misspelt_metric_is_told_before_seconds_are_spent(tmp_path: Path) -> None:
+    program = """
+import sys
+from explanation_alignment.cli.app import main
+
+sys.argv = ["ealign", "evaluate", "--model", "m", "--dataset", "d", "--out", "o", "--metric", "iou_covrage"]
+try:
+    main()
+except SystemExit as end:
+    print(end.code, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["2", "False"]
+    assert "did you mean 'iou_coverage'" in done.stderr
 
 
 def test_an_error_is_one_or_two_lines(ealign: Ealign, tmp_path: Path) -> None:

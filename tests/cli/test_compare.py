@@ -110,7 +110,7 @@ def test_shared_images_are_told(ealign: Ealign, tmp_path: Path) -> None:
         ("{run} --fail-on-worse", 2, "two runs"),
         ("{run} {run} --between region", 2, "within a run"),
         ("{run} --level 95", 2, "level"),
-        ("{run}/nowhere", 1, "no such folder"),
+        ("{run}/nowhere", 2, "no folder"),
         ("{run} --between model --model a", 2, "one model only (a)"),
     ],
 )

@@ -25,8 +25,8 @@ def run(tmp_path: Path) -> Path:
 
 def test_what_is_no_run_is_said(ealign: Ealign, tmp_path: Path, run: Path) -> None:
     done = ealign(f"explore {tmp_path / 'none'} --no-browser")
-    assert (done.code, done.out) == (1, "")
-    assert "is not a run: no such folder" in done.err
+    assert (done.code, done.out) == (2, "")
+    assert "run: no folder" in done.err
     assert "is not a run" in ealign(f"explore {run} {tmp_path} --no-browser").err
 
 

@@ -58,7 +58,7 @@ def test_predictions_from_a_file(ealign: Ealign, data: str, maps: Path, tmp_path
         ("--covers all", 2, "covers"),
         ("--binarize st:1", 2, "unknown binarization 'st'"),
         ("--metric iou", 2, "iou"),
-        ("--maps nowhere", 1, "no folder nowhere"),
+        ("--maps nowhere", 2, "no folder 'nowhere'"),
     ],
 )
 def test_wrong_use(options: str, code: int, words: str, ealign: Ealign, data: str, maps: Path, tmp_path: Path) -> None:

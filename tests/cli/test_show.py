@@ -107,7 +107,7 @@ def test_more_metrics_than_fit_follow_in_a_further_table(ealign: Ealign, tmp_pat
     done = ealign(f"show {tmp_path / 'run'}")
     assert max(map(len, done.out.splitlines())) <= 100
     assert "(continued)" in done.out
-    headings = [line for line in done.out.splitlines() if "accuracy" in line]
+    headings = [line for line in done.out.splitlines() if "accuracy" in line.split()]
     assert "".join(headings).count("AUC") == 1
     assert "hit@3" in "".join(headings)
     assert "top-k" in "".join(headings)
@@ -205,3 +205,20 @@ def test_predictions_that_are_no_class_of_the_dataset_are_told(ealign: Ealign, t
     )
     narrow = ea.evaluate(small_classifier(), Patches(12), ["vanilla_gradients"], tmp_path / "narrow", progress=False)
     assert "none of the" not in ealign(f"show {narrow.path}").err
+
+
+def test_what_could_not_be_read_is_named_with_the_reason(ealign: Ealign, tmp_path: Path) -> None:
+    for broken, count, named in ((range(3, 10), "7 samples", 5), ([4], "1 sample", 1)):
+        data = Patches(40, broken=list(broken))
+        out = tmp_path / count.replace(" ", "-")
+        ea.evaluate(small_classifier(), data, ["vanilla_gradients"], out=out, max_errors=10, progress=False)
+        lines = ealign(f"show {out}").err.splitlines()
+        assert lines[0].startswith(f"{count}, an image or what is annotated on it, could not be read")
+        reasons = [line.strip() for line in lines if "broken image" in line]
+        assert reasons == [f"img/{place:03d}: OSError: broken image" for place in list(broken)[:named]]
+        assert ("  and 2 more" in lines) == (len(broken) == 7)
+
+
+def test_the_headings_of_metrics_are_told_by_their_names(ealign: Ealign, run: Path) -> None:
+    words = " ".join(ealign(f"show {run}").out.split())
+    assert "IoU is iou_coverage, GTC is ground_truth_coverage, SC is saliency_coverage, hit is pointing_game" in words

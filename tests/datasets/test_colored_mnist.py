@@ -275,7 +275,7 @@ class TestArguments:
         assert repr(coloring) in str(caught.value)
 
     def test_no_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(DatasetError, match="no such folder"):
+        with pytest.raises(DatasetError, match="no folder"):
             ColoredMNIST(tmp_path / "absent")
 
 

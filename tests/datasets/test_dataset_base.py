@@ -338,7 +338,7 @@ class TestOwnFile:
         assert str(caught.value).count("\n") == 0
 
     def test_missing_file(self) -> None:
-        with pytest.raises(DatasetError, match=r"no file absent\.py"):
+        with pytest.raises(DatasetError, match=r"no file 'absent\.py"):
             load_dataset("file:absent.py:build")
 
 

@@ -126,7 +126,7 @@ def test_other_settings_in_the_same_folder_are_refused(run: ea.Run) -> None:
 
 
 def test_bad_input_ends_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no such folder"):
+    with pytest.raises(DatasetError, match="no folder"):
         run_experiment(tmp_path / "nowhere", tmp_path / "out", progress=False)
     with pytest.raises(UsageError, match="seeds"):
         run_experiment(None, tmp_path / "out", seeds=[0, 0], progress=False)

@@ -289,12 +289,28 @@ def test_where_memory_runs_out_batches_are_halved_and_that_is_recorded(
     assert ea.provenance(run).evaluations["batch_sizes"].to_list() == [[most]]
 
 
-def test_a_network_that_one_image_is_too_much_for_ends_with_what_to_do(tmp_path: Path) -> None:
-    with (
-        pytest.warns(RunWarning, match="going on with"),
-        pytest.raises(ModelError, match=r"small: out of memory with one image at once .*--input-size"),
-    ):
-        few(tmp_path / "run", classifier=hungry(0, ERRORS[0]), methods=["vanilla_gradients"])
+TOO_LARGE = r"small: out of memory with one image at once .*--input-size"
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_a_network_that_one_image_is_too_much_for_ends_with_what_to_do(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(ModelError, match=TOO_LARGE):
+        few(tmp_path / "run", classifier=hungry(0, error), methods=["vanilla_gradients"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_or_for_which_it_becomes_too_much_later(tmp_path: Path) -> None:
+    class Filling(Hungry):
+        """Somebody else takes the memory after the first image."""
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits = super().forward(images)
+            self.most = 0
+            return logits
+
+    classifier = ea.Classifier(Filling(1, ERRORS[0]), ea.Preprocessing((3, 12, 12)), name="small", device="cpu")
+    with pytest.warns(RunWarning, match="going on with"), pytest.raises(ModelError, match=TOO_LARGE):
+        few(tmp_path / "run", classifier=classifier, methods=["vanilla_gradients"])
 
 
 def test_other_errors_are_no_lack_of_memory(tmp_path: Path) -> None:

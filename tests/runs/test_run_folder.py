@@ -111,7 +111,7 @@ def test_report_of_a_run_whose_evidence_was_only_explained_for_another_target(ru
 
 
 def test_opening_what_is_no_run(tmp_path: Path, run: ea.Run) -> None:
-    with pytest.raises(RunError, match="no such folder"):
+    with pytest.raises(RunError, match="no folder"):
         ea.open_run(tmp_path / "nowhere")
     with pytest.raises(RunError, match=r"holds no run\.json"):
         ea.open_run(tmp_path)

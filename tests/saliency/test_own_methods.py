@@ -129,7 +129,7 @@ def gradcam(classifier: object, images: torch.Tensor, targets: torch.Tensor) -> 
         (lambda classifier, images, targets: images, UsageError, "give the function a name"),
         (7, UsageError, "expected names or functions, got 7"),
         ("file:mine.py", UsageError, "expected file:PATH.py:FUNCTION"),
-        ("file:absent.py:mine", ModelError, "no file absent.py"),
+        ("file:absent.py:mine", ModelError, "no file 'absent.py'"),
     ],
 )
 def test_what_is_no_method_is_refused(method: object, error: type[Exception], message: str) -> None:

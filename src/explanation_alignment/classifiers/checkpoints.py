@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from explanation_alignment.errors import ModelError, first_line
+from explanation_alignment.paths import not_found
 
 __all__ = ["build_to_fit", "head_of", "load_state", "load_weights", "read_state"]
 
@@ -45,7 +46,9 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise ModelError(f"weights {str(path)!r}: no such file; expected 'default', 'random', 'random:SEED' or a path")
+        raise not_found(
+            ModelError, "weights", path, folder=False, hint="expected 'default', 'random', 'random:SEED' or a path"
+        )
     try:
         if _start(path).startswith(_POINTER):
             raise ValueError("it is a Git LFS pointer; fetch the file with git lfs pull")

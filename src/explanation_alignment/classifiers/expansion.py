@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from explanation_alignment.classifiers.paper import expand_published
 from explanation_alignment.errors import ModelError, UnknownNameError, UsageError, first_line
+from explanation_alignment.paths import not_found
 
 if TYPE_CHECKING:
     from explanation_alignment.classifiers.classifier import Preprocessing
@@ -101,6 +102,8 @@ def _expanded(text: str, weights: str) -> list[ModelSpec]:
     path = Path(text).expanduser()
     if not text.endswith(".txt"):
         return [ModelSpec(spec, weights) for spec in expand_spec(text, weights)]
+    if not path.is_file():
+        raise not_found(ModelError, "list of classifiers", text, folder=False)
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -152,7 +152,8 @@ def _from_file(rest: str, request: Request) -> Classifier:
     if not isinstance(made, Classifier):
         raise ModelError(
             f"classifier 'file:{rest}': {rest.rpartition(':')[2]}() returned {type(made).__name__}, "
-            "expected ea.Classifier; wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))"
+            "expected ea.Classifier; wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))",
+            exit_code=2,
         )
     return _with_weights(made, request)
 

@@ -120,10 +120,10 @@ def _print_counts(counts: pl.DataFrame, low: float, high: float) -> None:
         for (region, group), rows in part.group_by("region", "group", maintain_order=True):
             by_case = {row["case"]: row for row in rows.iter_rows(named=True)}
             first = rows.row(0, named=True)
-            undefined = [f"undef. {first['n_undefined']:,}"] if first["n_undefined"] else []
+            undefined = f" (undef. {first['n_undefined']:,})" if first["n_undefined"] else ""
             table.add_row(
                 cell(str(region), *([str(group).removeprefix("attr_")] if groups else [])),
-                cell(f"{first['n']:,}", *undefined),
+                cell(f"{first['n']:,}{undefined}"),
                 *(cell(_share(by_case[right]), _share(by_case[wrong])) for right, wrong in pairs),
                 cell(_share(by_case[UNCLASSIFIED])),
             )

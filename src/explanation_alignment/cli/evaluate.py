@@ -82,6 +82,11 @@ def evaluate(
 
     Example: ealign evaluate --model paper:mnist --weights random --dataset colored_mnist --out runs/first
     """
+    from explanation_alignment.metrics.registry import DEFAULT_METRICS, get_metric
+
+    for one in metric or ():
+        get_metric(one)  # before seconds are spent on what needs torch
+
     from explanation_alignment.classifiers.expansion import expand_models
     from explanation_alignment.cli.display.failures import print_failures
     from explanation_alignment.cli.display.results import print_run, print_unfinished
@@ -91,7 +96,6 @@ def evaluate(
     from explanation_alignment.datasets.shuffled import ShuffledAnnotations
     from explanation_alignment.errors import UsageError
     from explanation_alignment.evaluation import DEFAULT_METHODS
-    from explanation_alignment.metrics.registry import DEFAULT_METRICS
     from explanation_alignment.saliency.base import Output
     from explanation_alignment.sweeps import evaluate_models
     from explanation_alignment.sweeps.requests import failures_among

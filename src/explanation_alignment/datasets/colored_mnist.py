@@ -22,6 +22,7 @@ from explanation_alignment.datasets.base import IndexedDataset
 from explanation_alignment.datasets.reading.files import is_toy
 from explanation_alignment.datasets.reading.idx import find_idx, read_idx
 from explanation_alignment.errors import DatasetError, UsageError
+from explanation_alignment.paths import not_found
 from explanation_alignment.sample import Mask, Sample, SampleBatch
 
 __all__ = [
@@ -123,7 +124,7 @@ class InkImages:
         """
         folder = Path(data_dir)
         if not folder.is_dir():
-            raise DatasetError(f"{folder}: no such folder; expected one with the official IDX files")
+            raise not_found(DatasetError, "colored_mnist", data_dir, hint="expected one with the official IDX files")
         prefix = _FILE_PREFIX[split]
         image_path = find_idx(folder, f"{prefix}-images-idx3-ubyte")
         label_path = find_idx(folder, f"{prefix}-labels-idx1-ubyte")

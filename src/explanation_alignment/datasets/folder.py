@@ -40,11 +40,14 @@ from explanation_alignment.datasets.reading.image_index import folder_states
 from explanation_alignment.datasets.reading.pixels import MAP_SUFFIXES, heatmap_from, mask_from, read_values
 from explanation_alignment.datasets.reading.shapes import SHAPE_SCHEMA, Shapes
 from explanation_alignment.errors import DatasetError, UsageError
+from explanation_alignment.paths import not_found
 from explanation_alignment.sample import Annotation, AttributeValue, Heatmap, Mask, Sample
 
 __all__ = ["Folder"]
 
 _CLASSES_FILE: Final = "classes.txt"
+#: Classes whose names the description has, at most.
+_NAMED: Final = 20
 _WHOLE: Final = re.compile(r"\d{1,9}")
 _INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
 _NUMBER: Final = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]{0,17})(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
@@ -398,11 +401,11 @@ class Folder(IndexedDataset):
         if not labelled:
             where = "none"
         elif self._by_folder:
-            where = f"by folder, {len(self.class_names)} classes"
+            where = f"by folder, {self._classes_in_words()}"
         else:
             told_by = self._source.labels or self._source.path
             named = told_by.name if told_by.is_file() else f"files of {self._source.kind}"
-            where = f"from {named}, {len(self.class_names)} classes"
+            where = f"from {named}, {self._classes_in_words()}"
         marked = self._marked()
         what = "shapes in " if self._shapes is not None else "a file for "
         lines = [
@@ -420,6 +423,12 @@ class Folder(IndexedDataset):
         if self._source.passed_over:
             lines.append(f"not used: {', '.join(self._source.passed_over)}")
         self.notes = (*lines, *self._said)
+
+    def _classes_in_words(self) -> str:
+        """How many there are, and their names in the order of their numbers."""
+        names = self.class_names
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return f"{len(names)} classes ({', '.join(names[:_NAMED])}{more})"
 
     def _marked(self) -> Counter[str]:
         """Region -> how many images have something for it."""
@@ -558,7 +567,7 @@ def _given_classes(root: Path, classes: str | Sequence[str] | None) -> list[str]
         if not path.is_file():
             if classes is None:
                 return None
-            raise DatasetError(f"folder: classes={classes!r}: no such file in {root}")
+            raise not_found(DatasetError, "folder: classes=", classes, below=root, folder=False)
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:

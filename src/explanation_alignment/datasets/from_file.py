@@ -51,7 +51,7 @@ def dataset_from_file(place: str, data_dir: str | Path | None, arguments: Mappin
                 raise UsageError(f"{what}: {name}() has no parameter data_dir, {str(data_dir)!r} was given")
             given["data_dir"] = Path(data_dir)
         elif folder is not None and folder.default is inspect.Parameter.empty:
-            raise DatasetError(f"{what}: give the folder its files are in (--data-dir, data_dir=)")
+            raise DatasetError(f"{what}: give the folder its files are in (--data-dir, data_dir=)", exit_code=2)
         made = factory(**given)
         _check_protocol(made, f"{what}: {name}() returned {type(made).__name__}")
         return made

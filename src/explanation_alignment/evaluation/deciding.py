@@ -11,6 +11,7 @@ import torch
 from explanation_alignment.batches import Batch
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.errors import ModelError, UsageError
+from explanation_alignment.evaluation.fitting import label_without_output
 from explanation_alignment.evaluation.reading import Reading
 from explanation_alignment.interventions import elsewhere, exchanged, partners
 from explanation_alignment.metrics.scoring import MapScores, score_maps
@@ -101,9 +102,8 @@ class Decider:
         result = self.explainer(images, labels, batch.ids)
         classes = result.logits.shape[1]
         if int(batch.labels.max()) >= classes:
-            raise ModelError(
-                f"{self.reading.dataset.name} has the label {int(batch.labels.max())}, "
-                f"{self.classifier.name} has outputs 0..{classes - 1}"
+            raise label_without_output(
+                self.classifier.name, classes, self.reading.dataset.name, int(batch.labels.max())
             )
         return result
 

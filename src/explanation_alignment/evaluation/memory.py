@@ -14,7 +14,7 @@ from explanation_alignment.batches import lost_worker
 from explanation_alignment.errors import ModelError, RunWarning, first_line
 from explanation_alignment.evaluation.deciding import Decider, Scored
 
-__all__ = ["in_memory", "is_out_of_memory", "scored_in_memory"]
+__all__ = ["in_memory", "is_out_of_memory", "scored_in_memory", "too_large"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,13 @@ def is_out_of_memory(error: BaseException | None) -> bool:
             return True
         error, seen = error.__cause__ or error.__context__, seen + 1
     return False
+
+
+def too_large(classifier: str, reason: str) -> ModelError:
+    """The error for a classifier that cannot take a single image in the memory there is."""
+    return ModelError(
+        f"{classifier}: out of memory with one image at once ({reason}); give --device cpu, or a smaller --input-size"
+    )
 
 
 def scored_in_memory(
@@ -106,10 +113,7 @@ def _smaller(decider: Decider, images: int, reason: str) -> Decider:
     batch, chunk = min(decider.reading.batch_size, images), decider.explainer.chunk
     own_passes = any(request.entry.kind not in ("shared", "none") for request in decider.requests)
     if batch == 1 and (chunk == 1 or not own_passes):
-        raise ModelError(
-            f"{decider.classifier.name}: out of memory with one image at once ({reason}); give --device cpu, or a "
-            "smaller --input-size"
-        )
+        raise too_large(decider.classifier.name, reason)
     decider.explainer.forget()
     decider.explainer.chunk = max(1, chunk // 2)
     gc.collect()

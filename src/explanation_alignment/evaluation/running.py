@@ -14,10 +14,12 @@ from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.datasets.base import labelled, labels_of
 from explanation_alignment.datasets.positives import PositiveLabels
 from explanation_alignment.decoded import DecodedCache, DecodedImages
-from explanation_alignment.errors import UsageError
+from explanation_alignment.errors import UsageError, first_line
 from explanation_alignment.evaluation import units
 from explanation_alignment.evaluation.deciding import Decider
+from explanation_alignment.evaluation.fitting import refuse_misfit, spare_outputs
 from explanation_alignment.evaluation.keeping import MapKeeper, size_of_maps
+from explanation_alignment.evaluation.memory import is_out_of_memory, too_large
 from explanation_alignment.evaluation.pictures import MapStore, pictures, worth_keeping
 from explanation_alignment.evaluation.question import (
     attribute_column,
@@ -142,8 +144,16 @@ def evaluate(
         raise UsageError(f"{dataset.name} has no annotated regions, so there is nothing to align with")
     attributes = {name: attribute_column(dataset.name, name, values) for name, values in dataset.attributes().items()}
     first = Explainer(classifier, requests, output=output, target=explained, chunk=chunk)
-    with first:
-        described = [describe_method(request, first) for request in requests]
+    try:
+        with first:
+            described = [describe_method(request, first) for request in requests]
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise too_large(classifier.name, first_line(error)) from error
+    refuse_misfit(classifier, first.outputs, dataset, target)
+    if experiment is None and (note := spare_outputs(classifier, first.outputs, dataset)):
+        tell(progress, note)  # an experiment knows its heads
     writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))
     question = question_of(classifier, dataset, sample, seed, target, output, names, intervene)
     details = {

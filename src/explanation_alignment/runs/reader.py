@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import polars as pl
 
 from explanation_alignment.errors import RunError, UnknownNameError
+from explanation_alignment.paths import not_found
 from explanation_alignment.runs.examples import read_examples
 from explanation_alignment.runs.files import read_json, write_frame
 from explanation_alignment.runs.parts import has_scores, part_files
@@ -48,8 +49,9 @@ class Run:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         if not (self.path / "run.json").is_file():
-            reason = "no such folder" if not self.path.is_dir() else "it holds no run.json"
-            raise RunError(f"{self.path} is not a run: {reason}")
+            if not self.path.is_dir():
+                raise not_found(RunError, "run", path)
+            raise RunError(f"{self.path} is not a run: it holds no run.json", exit_code=2)
         version = self.info.get("format_version")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise RunError(f"{self.path}: run format {version!r}, this version reads up to {FORMAT_VERSION}; upgrade")
@@ -79,6 +81,11 @@ class Run:
         failures: Mapping[str, str] = self.info.get("failures", {})
         return failures
 
+    def no_scores(self) -> RunError:
+        """The error for a run without a row: why, as far as it is known, and what to do."""
+        reasons = "".join(f"; {model}: {reason}" for model, reason in self.failures.items())
+        return RunError(f"{self.path} holds no scores yet; run the command that made it again to resume{reasons}")
+
     @property
     def evidence(self) -> tuple[str, ...]:
         """Regions any of its datasets declares as evidence."""
@@ -99,7 +106,7 @@ class Run:
         folders = [self.path / "scores" / slug for slug in chosen]
         frames = [pl.scan_parquet(parts, glob=False) for folder in folders if (parts := part_files(folder))]
         if not frames:
-            raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
+            raise self.no_scores()
         return pl.concat(frames, how="diagonal_relaxed")
 
     def scores(self) -> pl.DataFrame:
@@ -182,7 +189,7 @@ class Run:
         """The evaluations that are summarised together: each alone where nothing links them, to save memory."""
         written = [slug for slug in self.evaluations if has_scores(self.path, slug)]
         if not written:
-            raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
+            raise self.no_scores()
         if self._targets > 1:
             return [written]  # which target is the main one is a question to all of them
         names = ("model", "dataset") if pool_seeds else ("model", "dataset", "seed")
@@ -307,7 +314,7 @@ class Run:
         )
         table = pl.concat(tables, how="vertical").sort(*SUMMARY_SCHEMA.names()[:7], maintain_order=True)
         if not stamps:
-            raise RunError(f"{self.path} holds no scores yet; run the command that made it again to resume")
+            raise self.no_scores()
         content = {_SUMMARY_KEY: json.dumps({"version": _SUMMARY_VERSION, "stamps": stamps}, sort_keys=True)}
         with contextlib.suppress(RunError):  # a run on a read-only disk can still be summarised
             write_frame(path, table, content)

@@ -57,7 +57,7 @@ class Explainer(AbstractContextManager["Explainer"]):
         self._methods = list(methods)
         self._output: Output = output
         self._chunk = chunk
-        self._probed = False
+        self._outputs = 0  # known from the probe
         self._shared: list[MethodRequest] = []
         self._place: dict[int, int] = {}  # of a method -> where the shared pass has what it needs
         for at, method in enumerate(self._methods):
@@ -78,6 +78,11 @@ class Explainer(AbstractContextManager["Explainer"]):
         }
 
     @property
+    def outputs(self) -> int:
+        """How many classes the classifier has, known after entering."""
+        return self._outputs
+
+    @property
     def chunk(self) -> int:
         """Inputs at once, at most, of methods with passes of their own; may be changed while it is in use."""
         return self._chunk
@@ -93,24 +98,30 @@ class Explainer(AbstractContextManager["Explainer"]):
     def __enter__(self) -> Self:
         with ExitStack() as stack:
             stack.enter_context(self._pass)
-            if not self._probed:
-                self._probe()
-                self._probed = True
+            if not self._outputs:
+                self._outputs = self._probe()
             stack.pop_all()  # leaves with this one
         return self
 
-    def _probe(self) -> None:
-        """Have methods refuse a classifier or arguments they cannot serve, before anything is explained."""
+    def _probe(self) -> int:
+        """Have methods refuse a classifier or arguments they cannot serve, before anything is explained.
+
+        Returns:
+            How many outputs the classifier has.
+        """
         generator = torch.Generator().manual_seed(0)
         shape = (1, *self._classifier.preprocessing.input_size)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(self._classifier.device)
         images = self._classifier.preprocessing.normalise(noise)
+        with torch.no_grad():
+            outputs = self._classifier.logits(images).shape[1]
         target = torch.zeros(1, dtype=torch.int64, device=images.device)
         explained = Explained(self._classifier, images, target, ["probe"], self._output, self._chunk)
         for method in self._methods:
             probe = method.entry.load_probe()
             if probe is not None:
                 probe(explained, **method.settings)
+        return outputs
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from explanation_alignment.errors import DatasetError
+from explanation_alignment.paths import not_found
 
 __all__ = ["MapFolder", "MapSource", "MapsInMemory", "nothing_fits"]
 
@@ -33,7 +34,7 @@ class MapFolder:
     def __init__(self, path: str | Path) -> None:
         self._path = Path(path)
         if not self._path.is_dir():
-            raise DatasetError(f"maps: no folder {self._path}; expected one with .npy, .npz or .png files")
+            raise not_found(DatasetError, "maps", path, hint="expected one with .npy, .npz or .png files")
         self._files: dict[str, Path] = {}
         for file in sorted(self._path.rglob("*")):
             if file.suffix.lower() not in _KINDS or not file.is_file():

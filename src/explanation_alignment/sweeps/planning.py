@@ -12,6 +12,7 @@ from explanation_alignment.errors import DatasetError
 from explanation_alignment.evaluation import units
 from explanation_alignment.evaluation.question import dataset_record, is_toy, parse_methods
 from explanation_alignment.executors.base import Done
+from explanation_alignment.runs.parts import has_scores
 from explanation_alignment.runs.sharing import BusyError
 from explanation_alignment.runs.writer import RunWriter
 from explanation_alignment.saliency.base import Method
@@ -94,6 +95,10 @@ class Sweep:
         self._left[model] -= 1
         if done.error is not None:
             if len(self._chosen) == 1 or isinstance(done.error, DatasetError):
+                begun = (self._asked.out / "run.json").is_file() and not has_scores(self._asked.out)
+                if len(self._chosen) == 1 and begun:  # for who looks at what is there
+                    self._writer = self._writer or self._open()
+                    self._note(model, reason_of(done.error))
                 raise done.error
             if os.environ.get("EALIGN_DEBUG"):
                 watch.note(done.trace)

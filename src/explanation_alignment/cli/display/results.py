@@ -91,21 +91,7 @@ def print_unfinished(run: Run) -> None:
     """Name what is missing: scores without a value and why, evaluations not finished; on standard error."""
     unread = [slug for slug, item in run.evaluations.items() if (item["status_counts"] or {}).get("error")]
     if unread:
-        failed = run.scan_scores(unread).filter(pl.col("status").cast(pl.String) == "error")
-        images = (
-            failed.select("dataset", "sample_id", "message")
-            .unique(["dataset", "sample_id"])
-            .collect()
-            .sort("sample_id")
-        )
-        first = images.row(0, named=True)
-        console(stderr=True).print(
-            Text(
-                f"{images.height} image{'s' if images.height > 1 else ''} could not be read and count as undefined; "
-                f"first {first['sample_id']}: {first['message']}",
-                "yellow",
-            )
-        )
+        _print_unread(run.scan_scores(unread))
     if reasons := _undefined(run):
         console(stderr=True).print(Text(f"undefined scores: {reasons}", "dim"))
     for model, dataset, classes, share in _outside(run):
@@ -120,6 +106,20 @@ def print_unfinished(run: Run) -> None:
         console(stderr=True).print(
             f"unfinished: {', '.join(run.unfinished)}; the same command again goes on where it stopped"
         )
+
+
+def _print_unread(scores: pl.LazyFrame) -> None:
+    """Name the samples whose image or annotation could not be read, the first few with the reason."""
+    failed = scores.filter(pl.col("status").cast(pl.String) == "error")
+    samples = failed.select("dataset", "sample_id", "message").unique(["dataset", "sample_id"]).collect()
+    samples = samples.sort("sample_id")
+    out = console(stderr=True)
+    count = "1 sample" if samples.height == 1 else f"{samples.height:,} samples"
+    out.print(Text(f"{count}, an image or what is annotated on it, could not be read and count as undefined", "yellow"))
+    for row in samples.head(_UNREAD).iter_rows(named=True):
+        out.print(Text(f"  {row['sample_id']}: {row['message']}", "yellow"))
+    if samples.height > _UNREAD:
+        out.print(Text(f"  and {samples.height - _UNREAD:,} more", "yellow"))
 
 
 def _outside(run: Run) -> list[tuple[str, str, int, float]]:
@@ -165,6 +165,8 @@ def print_summary(summary: pl.DataFrame, by: str = "model", *, level: float = 0.
         keys = [" / ".join(whose), "method", "region", "accuracy"]
         print_columns(out, title, keys, lines, columns, _numbers_from(keys))
     notes = [f"a cell: mean; {100 * level:g} % interval; (a map that knows nothing); n counts decisions"]
+    if named := [f"{label} is {name}" for name, label in labels.items() if label != name]:
+        notes.append(f"names for --metric, assert and Python: {', '.join(named)}")
     if summary["lift"].is_not_null().any():
         notes.append("lift: how many times more of the map lies there than of the image; 1 is chance")
     if centred:
@@ -220,6 +222,7 @@ def print_ranking(table: pl.DataFrame) -> None:
 _NAMES = ("model", "seed", "dataset", "group")
 _OVER_CENTRE = "IoU-centre"
 _MARK = "*"
+_UNREAD = 5  # samples that are named
 _UNRELIABLE = f"{_MARK} unreliable: too few scores other than 0, images, clusters or seeds stand behind the interval"
 _RANKING = {"mean tau": "tau_mean", "least tau": "tau_min", "pairs": "pairs_that_swap", "swaps": "swaps"}
 

@@ -22,6 +22,7 @@ import polars as pl
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from explanation_alignment.errors import DatasetError, first_line
+from explanation_alignment.paths import not_found
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -65,10 +66,10 @@ def data_folder(data_dir: str | Path | None, dataset: str) -> Path:
         DatasetError: none was given, or it is no folder.
     """
     if data_dir is None:
-        raise DatasetError(f"{dataset}: give the folder its files are in (--data-dir, data_dir=)")
+        raise DatasetError(f"{dataset}: give the folder its files are in (--data-dir, data_dir=)", exit_code=2)
     folder = Path(data_dir).expanduser()
     if not folder.is_dir():
-        raise DatasetError(f"{dataset}: no folder {str(data_dir)!r}")
+        raise not_found(DatasetError, dataset, data_dir)
     return folder
 
 

@@ -24,6 +24,7 @@ from explanation_alignment.datasets.reading.folder_tables import (
 from explanation_alignment.datasets.reading.image_index import NOT_READ, folder_states, states_digest
 from explanation_alignment.datasets.reading.pixels import ARRAY_SUFFIXES
 from explanation_alignment.errors import DatasetError, UsageError
+from explanation_alignment.paths import not_found
 
 __all__ = ["KINDS", "UNREADABLE", "ImageNames", "Source", "file_digests", "find_images", "find_source", "match_maps"]
 
@@ -68,7 +69,7 @@ def find_images(root: Path, given: str | None) -> Path:
     if given is not None:
         folder = inside(root, given) if given not in (".", "./") else root
         if not folder.is_dir():
-            raise DatasetError(f"folder: images={given!r}: no such folder in {root}")
+            raise not_found(DatasetError, "folder: images=", given, below=root)
         return folder
     found = _folders_named(root, _IMAGE_FOLDERS)
     if len(found) > 1:
@@ -109,7 +110,7 @@ def find_source(
     if source is not None:
         path = inside(root, source) if source not in (".", "./") else root
         if not path.exists():
-            raise DatasetError(f"folder: source={source!r}: no such file or folder in {root}")
+            raise not_found(DatasetError, "folder: source=", source, below=root, folder=Path(source).suffix == "")
         found = [(annotations or _kind_of(path, columns, source), path)]
     else:
         found = [
@@ -215,7 +216,7 @@ def _folders_named(root: Path, names: Sequence[str]) -> list[Path]:
 def _file(root: Path, given: str, argument: str) -> Path:
     path = inside(root, given)
     if not path.is_file():
-        raise DatasetError(f"folder: {argument}={given!r}: no such file in {root}")
+        raise not_found(DatasetError, f"folder: {argument}=", given, below=root, folder=False)
     return path
 
 

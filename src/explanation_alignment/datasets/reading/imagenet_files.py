@@ -14,6 +14,7 @@ import polars as pl
 
 from explanation_alignment.datasets.reading.files import IMAGE_SUFFIXES, cached_table, inside
 from explanation_alignment.errors import DatasetError
+from explanation_alignment.paths import not_found
 
 __all__ = [
     "LAYOUTS",
@@ -197,7 +198,7 @@ def find_masks(images: ImageFolder, data_dir: Path, split: str, given: str) -> P
 def _given_folder(data_dir: Path, given: str, what: str) -> Path:
     folder = data_dir / Path(given).expanduser()
     if not folder.is_dir():
-        raise DatasetError(f"imagenet: no folder {given!r} below {data_dir}, given as {what}")
+        raise not_found(DatasetError, f"imagenet: {what}=", given, below=data_dir)
     return folder
 
 

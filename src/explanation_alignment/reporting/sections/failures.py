@@ -41,7 +41,7 @@ def _images(material: Material) -> list[Table]:
         return []
     rows = [[*row[:2], _cut(row[2]), row[3]] for row in table.head(_MOST).iter_rows()]
     note = f"The most frequent {_MOST} of {table.height:,}." if table.height > _MOST else None
-    return [Table(["Model", "Data", "Message", "Images"], rows, "Images that could not be read", note)]
+    return [Table(["Model", "Data", "Message", "Samples"], rows, "Samples that could not be read", note)]
 
 
 def _undefined(material: Material) -> list[Table]:

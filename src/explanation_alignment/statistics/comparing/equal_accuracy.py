@@ -255,7 +255,7 @@ class _Source:
         else:
             written = [s for s in run.evaluations if has_scores(run.path, s)]
             if not written:
-                raise RunError(f"{run.path} holds no scores yet; run the command that made it again to resume")
+                raise run.no_scores()
             self._parts = [run.scan_scores([slug]) for slug in written]
         self._columns = [part.collect_schema().names() for part in self._parts]
         missing = [name for name in (*CELL, "sample_id", "correct", *_AREAS) if name not in self._columns[0]]
