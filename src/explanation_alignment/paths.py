@@ -64,7 +64,7 @@ def _near(whole: Path, folder: bool) -> list[str]:
     try:
         with os.scandir(whole.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, _BESIDE) if entry.is_dir() == folder]
-    except OSError:  # there is not even a folder it could be in, or it is not ours to read
+    except (OSError, ValueError):  # there is not even a folder it could be in, or it is not ours to read
         return []
     return difflib.get_close_matches(whole.name, sorted(names), n=2, cutoff=0.6)
 

@@ -36,6 +36,7 @@ from explanation_alignment.experiments.celeba.bias_results import (
     verdicts,
 )
 from explanation_alignment.experiments.celeba.bias_running import run_bias_experiment, usual_protocol
+from explanation_alignment.experiments.celeba.bias_words import dose_sentences
 from explanation_alignment.experiments.celeba.draws import digest_of, open_faces, persons_in_both
 from explanation_alignment.experiments.celeba.losses import read_losses
 from explanation_alignment.experiments.celeba.models import trained_models
@@ -602,6 +603,14 @@ class TestDoseResponse:
             assert item["sd"] == pytest.approx(means.std(), abs=1e-6)
             assert item["high"] - item["low"] == pytest.approx(2 * means.std(), abs=1e-6)
             assert item["seeds"] == 2
+
+    @pytest.mark.parametrize(("sd", "told"), [([0.01, 0.39, 0.19], "0.5 (SD .390)."), ([0.01, 0.1, None], None)])
+    def test_seeds_that_disagree_are_named(self, sd: list[float | None], told: str | None) -> None:
+        doses = [0.0, 0.5, 1.0]
+        columns = {"correlation": doses, "value": [0.99, 0.6, 0.0], "sd": sd, "low": doses, "high": doses}
+        said = dose_sentences(pl.DataFrame({"quantity": "accuracy rare", **columns, "seeds": 3}))
+        assert "2 of 2 steps fall" in said[0]
+        assert [told in sentence for sentence in said[1:]] == ([True] if told else [])
 
     def test_a_run_of_the_two_models_has_none(self, run: ea.Run, shown_pair: Presentation) -> None:
         assert dose_response_results(run).is_empty()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from explanation_alignment.runs.reader import Run
 
 __all__ = ["data_sentences", "dose_sentences", "pair_sentences", "reliance_sentences"]
+
+
+#: Standard deviation over seeds of an accuracy from which on their mean says little.
+_SEEDS_DISAGREE: Final = 0.2
 
 
 def pair_sentences(scores: pl.DataFrame, accuracy: pl.DataFrame, pair: Sequence[str]) -> list[str]:
@@ -71,6 +75,13 @@ def dose_sentences(doses: pl.DataFrame) -> list[str]:
         said.append(
             f"From correlation {low:g} to {high:g} {words} goes from {show(values[0])} to {show(values[-1])}; "
             f"{good} of {steps} steps {'fall' if falls else 'rise'}, or stay within their error."
+        )
+    torn = doses.filter(pl.col("quantity") == "accuracy rare", pl.col("sd") > _SEEDS_DISAGREE)
+    if len(torn):
+        where = ", ".join(f"{row['correlation']:g} (SD {number(row['sd'])})" for row in torn.iter_rows(named=True))
+        said.append(
+            f"The seeds disagree on the rare groups at correlation {where}. More --epochs, into another run, tell "
+            "models that had not finished learning from models that rely on the hair."
         )
     return said
 
