@@ -7,6 +7,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
@@ -289,9 +290,9 @@ def test_run_grows_with_models_datasets_and_methods(tmp_path: Path) -> None:
 def test_another_question_under_the_same_key_is_refused(tmp_path: Path) -> None:
     evaluate(tmp_path)
     before = part_bytes(ea.open_run(tmp_path))
-    with pytest.raises(RunError, match=r"asked differently \(output: logit -> log_prob\)"):
+    with pytest.raises(RunError, match=r"asked differently \(output: logit -> log_prob\); choose another --out, or"):
         evaluate(tmp_path, output="log_prob")
-    with pytest.raises(RunError, match="weights: "):
+    with pytest.raises(RunError, match=r"weights: .*choose another --out or another --name, or ask the same"):
         evaluate(tmp_path, classifier=small_classifier(1))
     with pytest.raises(RunError, match="dataset_fingerprint: "):
         evaluate(tmp_path, Patches(bare=[1]))
@@ -314,7 +315,9 @@ def test_a_name_stands_for_one_dataset_and_one_set_of_weights_in_a_run(tmp_path:
 def test_what_was_begun_and_given_up_keeps_no_name(tmp_path: Path) -> None:
     class Failing(Patches):
         def __getitem__(self, index: int) -> ea.Sample:
-            raise KeyboardInterrupt
+            if index:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
 
     data = Failing()
     data.fingerprint = "failing"
@@ -643,6 +646,57 @@ def test_a_classifier_that_does_not_fit_leaves_no_folder(tmp_path: Path, methods
     assert not (tmp_path / "run").exists()
 
 
+CORNERS = ("upper left", "upper right", "lower left", "lower right")
+
+
+@pytest.mark.parametrize(
+    ("names", "refused"),
+    [
+        (CORNERS, False),
+        (tuple(name.upper() for name in CORNERS), False),
+        (("a", "b", "c", "d"), False),
+        (("lower left", "b", "c", "lower left"), False),  # stands for two classes, so for no place
+        (("upper right", "upper left", "lower left", "lower right"), True),
+        (("Upper Right", "b", "c", "d"), True),
+    ],
+)
+def test_classes_that_both_name_have_one_order(tmp_path: Path, names: tuple[str, ...], refused: bool) -> None:
+    classifier = small_classifier()
+    classifier.class_names = names
+    if not refused:
+        evaluate(tmp_path / "run", classifier=classifier, methods=["vanilla_gradients"])
+        return
+    with pytest.raises(ModelError, match=r"number their classes otherwise: 'upper right' is output 0 and label 1 "):
+        evaluate(tmp_path / "run", classifier=classifier, methods=["vanilla_gradients"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_that_do_not_get_the_size_of_the_input_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    other = replace(small_classifier().preprocessing, input_size=(3, 16, 16))
+    with pytest.raises(UsageError, match=r"img/000: the geometry gives 12 x 12, the classifier takes 16 x 16; give"):
+        evaluate(tmp_path / "run", classifier=ea.Classifier(AnySize(), other, name="any", device="cpu"))
+    assert not (tmp_path / "run").exists()
+    fitting = replace(other, geometry=ea.Geometry(resize=(16, 16)))
+    run = evaluate(tmp_path / "run", classifier=ea.Classifier(AnySize(), fitting, name="any", device="cpu"))
+    assert set(run.scores()["status"].cast(pl.String)) == {"ok"}
+
+
+class AnySize(nn.Module):
+    """A network for images of any size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(self.conv(images)).mean(dim=(2, 3))
+
+
+def test_a_network_on_its_own_is_no_classifier(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"expected ea.Classifier, got Sequential; wrap a module: ea\.Classifier"):
+        ea.evaluate(small_network(), Patches(), out=tmp_path / "run")  # type: ignore[arg-type]
+
+
 def test_outputs_that_are_no_class_of_the_dataset_are_told_before(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -659,7 +713,7 @@ def test_outputs_that_are_no_class_of_the_dataset_are_told_before(
 
 def test_out_that_cannot_be_a_run(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("hello")
-    with pytest.raises(RunError, match="cannot use"):
+    with pytest.raises(RunError, match=r"cannot use .*: it is a file"):
         evaluate(tmp_path / "file")
     with pytest.raises(RunError, match="cannot use"):
         evaluate(tmp_path / "file" / "below")
@@ -698,13 +752,13 @@ def test_unit_size_is_what_docs_say() -> None:
 
 
 def test_an_evaluation_whose_every_sample_fails_leaves_nothing_in_the_way(tmp_path: Path) -> None:
-    """A wrong geometry is found, mended, and the same command goes on."""
+    """What is wrong is found, mended, and the same command goes on."""
     preprocessing = ea.Preprocessing((3, 12, 12), geometry=ea.Geometry(resize=(10, 10)))
     wrong = ea.Classifier(small_classifier().module, preprocessing, name="small", device="cpu")
-    with pytest.raises(
-        RunError, match=r"img/000: DatasetError: img/000: the geometry gives 10 x 10.*resize=\(12, 12\)"
-    ):
-        ea.evaluate(wrong, Patches(), ["sobel"], tmp_path / "run", progress=False)
+    away = Patches(broken=range(23))
+    away.fingerprint = Patches().fingerprint
+    with pytest.raises(RunError, match=r"^23 samples of patches could not be read .*img/000: OSError: broken image"):
+        ea.evaluate(wrong, away, ["sobel"], tmp_path / "run", progress=False)
     run = ea.evaluate(small_classifier(), Patches(), ["sobel"], tmp_path / "run", progress=False)
     assert run.scores()["status"].cast(pl.String).unique().to_list() == ["ok"]
     assert len(run.evaluations) == 1

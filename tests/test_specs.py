@@ -131,3 +131,15 @@ def test_a_wrong_name_is_a_wrong_use() -> None:
     assert isinstance(error, UsageError)
     assert error.exit_code == 2
     assert str(error) == "unknown dataset 'imagnet'; did you mean 'imagenet'?"
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [("IMAGENET", ["imagenet", "imagenette"]), ("net", ["imagenet", "imagenette"]), ("co", []), ("xyz", [])],
+)
+def test_a_name_in_another_case_or_a_part_of_it_is_near_too(given: str, meant: list[str]) -> None:
+    words = str(UnknownNameError("dataset", given, ["imagenette", "imagenet", "voc-coarse"]))
+    if meant:
+        assert words.endswith(f"did you mean {' or '.join(repr(name) for name in meant)}?")
+    else:
+        assert words.endswith("known: imagenet, imagenette, voc-coarse")

@@ -61,6 +61,14 @@ class Batch:
     passing: Collection[int] = ()
 
 
+def wrong_size(sample_id: str, given: tuple[int, int], taken: tuple[int, int]) -> str:
+    """Words for an image that comes out of the geometry in another size than the classifier takes, (height, width)."""
+    return (
+        f"{sample_id}: the geometry gives {given[0]} x {given[1]}, the classifier takes {taken[0]} x {taken[1]}; give "
+        f"Preprocessing(geometry=Geometry(resize={taken}))"
+    )
+
+
 def iterate_batches(
     dataset: AnnotatedDataset,
     ids: Sequence[str],
@@ -208,10 +216,7 @@ class _SampleReader(Dataset[_Read]):
         mode = "L" if channels == 1 else "RGB"
         picture = geometry.image(sample.image if sample.image.mode == mode else sample.image.convert(mode))
         if (picture.height, picture.width) != (height, width):
-            raise DatasetError(
-                f"{sample.id}: the geometry gives {picture.height} x {picture.width}, the classifier takes "
-                f"{height} x {width}; give Preprocessing(geometry=Geometry(resize=({height}, {width})))"
-            )
+            raise DatasetError(wrong_size(sample.id, (picture.height, picture.width), (height, width)))
         pixels = torch.from_numpy(np.array(picture)).reshape(height, width, channels).permute(2, 0, 1)
         regions = self._dataset.regions
         masks = torch.zeros((len(regions), height, width), dtype=torch.bool)

@@ -22,6 +22,8 @@ __all__ = [
 ]
 
 
+#: Letters that have to be given for a name they are a part of to be meant.
+_PART: Final = 3
 #: Known names a message lists where none is near.
 _LISTED: Final = 20
 
@@ -55,11 +57,16 @@ class UnknownNameError(UsageError):
         kind: what the name was for, such as ``"saliency method"``.
         name: the name given.
         known: the names there are.
+        meant: the one that is meant, where that is known.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, meant: str | None = None) -> None:
         known = sorted(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+        folded = {word.casefold(): word for word in known}  # a wrong case is the nearest
+        near = [folded[word] for word in difflib.get_close_matches(name.casefold(), folded, n=3, cutoff=0.6)]
+        if not near and len(name) >= _PART:
+            near = [word for word in known if name.casefold() in word.casefold()][:3]
+        near = near if meant is None else [meant]
         if near:
             hint = f"did you mean {' or '.join(repr(n) for n in near)}?"
         else:

@@ -39,7 +39,7 @@ def make_from_file(
     path_text, colon, name = place.rpartition(":")
     path = Path(path_text)
     if not colon or not name or path.suffix != ".py":
-        raise UsageError(f"{what}: expected file:PATH.py:FACTORY")
+        raise UsageError(f"{what}: expected file:PATH.py:FACTORY, such as file:my_file.py:build")
     if not path.is_file():
         raise not_found(failure, what, path_text, folder=False)
     unique = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -133,6 +133,14 @@ class Geometry:
             self.trim == 0 and self._resized(height, width) == (height, width) and self.crop in (None, (height, width))
         )
 
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width (pixels) of what an image of this size becomes.
+
+        Raises:
+            UsageError: the image is smaller than what ``trim`` takes away.
+        """
+        return self.crop or self._resized(*self._trimmed(height, width))
+
     def image(self, image: Image.Image) -> Image.Image:
         """Apply to an image of any mode; the mode is kept.
 

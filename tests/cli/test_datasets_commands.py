@@ -88,7 +88,7 @@ class TestCheck:
     def test_a_registered_name_with_arguments(self, ealign: Ealign, tmp_path: Path) -> None:
         done = ealign("datasets check 'colored-mnist(coloring=uncorrelated-1)' --sample 20 --seed 1")
         assert done.code == 0
-        assert "500, 20 of them read" in done.out
+        assert "500, 20 of them looked at" in done.out
         assert (tmp_path / "colored-mnist-coloring-uncorrelated-1-check.png").is_file()
 
     def test_wrong(self, ealign: Ealign) -> None:
@@ -190,7 +190,7 @@ def test_toy_then_check(ealign: Ealign, tmp_path: Path) -> None:
     done = ealign("datasets check colored_mnist data/toy")
     assert done.code == 0
     assert "generated toy data" in done.out
-    assert "30, all read" in done.out
+    assert "30, all looked at" in done.out
     images = tmp_path / "data" / "toy" / "t10k-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1])
     done = ealign("datasets check colored_mnist data/toy")

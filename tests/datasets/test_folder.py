@@ -317,6 +317,19 @@ class TestMasks:
         assert [(p.kind, p.serious) for p in problems] == [("orphan_annotation", True), ("orphan_image", False)]
         assert "z.png" in problems[0].message
         assert "'b'" in problems[1].message
+        words = "not matched: 1 file with no image, such as masks/z.png: there is no image of that name"
+        assert words in Folder(root).description()
+
+    def test_masks_in_a_folder_spelled_otherwise_are_told(self, root: Path) -> None:
+        for kind, other in (("circle", "Circles"), ("square", "square")):
+            for name in "ab":
+                picture(root / "images" / kind / f"{name}.jpg")
+                pixels(root / "masks" / other / f"{name}.png", MASK)
+        dataset = Folder(root)
+        assert "not matched: 2 files with no image, such as masks/Circles/a.png: " in dataset.description()
+        orphans = [problem.message for problem in dataset.problems() if problem.kind == "orphan_annotation"]
+        assert len(orphans) == 2
+        assert all(message.endswith("; images lie in 'circle', not in 'Circles'") for message in orphans)
 
     def test_damage_costs_its_own_row(self, root: Path) -> None:
         for name in ("cut", "empty", "mask", "array", "pickled", "good"):

@@ -63,6 +63,8 @@ def test_arguments_reach_the_function() -> None:
         ("iou_covrage", UnknownNameError, "did you mean 'iou_coverage'"),
         ("pointing_game(tolerence=3)", UnknownNameError, "did you mean 'tolerance'"),
         ("iou_coverage(k=3)", UsageError, "takes no arguments"),
+        ("IoU", UnknownNameError, "unknown metric 'IoU'; did you mean 'iou_coverage'"),
+        ("gtc", UnknownNameError, "unknown metric 'gtc'; did you mean 'ground_truth_coverage'"),
         ("pointing_game(tolerance)", UsageError, "expected argument=value"),
         ("pointing_game(15)", UsageError, "expected argument=value"),
         ("pointing_game(tolerance=1,tolerance=2)", UsageError, "twice"),

@@ -97,6 +97,7 @@ def test_the_sections_of_a_run_that_has_everything(page: Page) -> None:
     assert page.headings == [
         "Results",
         "Alignment by model",
+        "Decisions to look at",
         "Accuracy and alignment",
         "Right and wrong decisions",
         "By group: hair",
@@ -104,7 +105,6 @@ def test_the_sections_of_a_run_that_has_everything(page: Page) -> None:
         "By size of the annotation",
         "The eight cases",
         "Regions, ranked by reliance",
-        "Decisions to look at",
         "Compared on the same images: models",
         "What is missing, and why",
         "Reproduce",

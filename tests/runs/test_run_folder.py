@@ -113,8 +113,10 @@ def test_report_of_a_run_whose_evidence_was_only_explained_for_another_target(ru
 def test_opening_what_is_no_run(tmp_path: Path, run: ea.Run) -> None:
     with pytest.raises(RunError, match="no folder"):
         ea.open_run(tmp_path / "nowhere")
-    with pytest.raises(RunError, match=r"holds no run\.json"):
+    with pytest.raises(RunError, match=r"holds no run\.json; runs in it: run$"):
         ea.open_run(tmp_path)
+    with pytest.raises(RunError, match=r"holds no run\.json$"):
+        ea.open_run(run.path / "scores")
     (run.path / "run.json").write_text("{")
     with pytest.raises(RunError, match="cannot be read as JSON"):
         ea.open_run(run.path)

@@ -319,7 +319,7 @@ def test_a_difference_that_is_there_is_shown_and_told() -> None:
     assert row["verdict"] == "higher"
     assert row["p_holm"] < 1e-6
     text = sentences(table)
-    assert text[0].startswith("1 of 1 comparisons show a difference")
+    assert text[0].startswith("1 of 1 comparison shows a difference (Holm, over 1 test)")
     assert "IoU is higher for a than for b: +0.1" in text[1]
 
 

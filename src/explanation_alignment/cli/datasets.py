@@ -204,7 +204,7 @@ def _print_report(report: CheckReport, all_problems: bool) -> None:
     from explanation_alignment.cli.display.tables import new_table, say, show_table
 
     say(f"{report.dataset}" + ("  (generated toy data)" if report.toy else ""))
-    read = "all read" if report.checked == report.samples else f"{report.checked:,} of them read"
+    read = "all looked at" if report.checked == report.samples else f"{report.checked:,} of them looked at"
     sizes = ""
     if report.sizes is not None:
         low_h, low_w, high_h, high_w = report.sizes
@@ -234,7 +234,8 @@ def _print_report(report: CheckReport, all_problems: bool) -> None:
         say("")
         show_table(table)
         say(
-            f"none: not annotated; cropped: nothing left after resize {resize}, crop {crop}; area: of the image",
+            f"none: not annotated; cropped: nothing left after resize {resize}, crop {crop} (--geometry for a model's "
+            "own); area: of the image",
             dim=True,
         )
     _print_problems(report.problems, all_problems)

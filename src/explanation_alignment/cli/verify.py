@@ -65,7 +65,7 @@ def _print(found: Verification, everything: bool) -> None:
     from explanation_alignment.cli.display.tables import say
 
     read = "" if found.parts_read == found.parts else f", {found.parts_read:,} of them read whole"
-    say(f"{found.evaluations:,} evaluations, {found.parts:,} parts{read}: {found.rows:,} rows")
+    say(f"{_count(found.evaluations, 'evaluation')}, {_count(found.parts, 'part')}{read}: {found.rows:,} rows")
     if found.recomputed is not None:
         say(f"computed anew: {found.recomputed.decisions:,} decisions, {found.recomputed.rows:,} rows")
     serious = [finding for finding in found.findings if finding.serious]
@@ -76,6 +76,10 @@ def _print(found: Verification, everything: bool) -> None:
             _print_findings(findings, everything)
     if not serious:
         say("nothing is wrong")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _print_findings(findings: list[Finding], everything: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import math
 import re
@@ -345,10 +346,14 @@ class Folder(IndexedDataset):
             files, maps, layout=self._layout, ending=self._ending, region=region, source=source.path.name + "/"
         )
         self._ending_found = matched.ending
+        folders = sorted({file.rpartition("/")[0] for file in files})
         for file in matched.orphans:
-            self._found_problems.append(
-                Problem("orphan_annotation", None, f"{source.path.name}/{file}: there is no image of that name")
-            )
+            said = f"{source.path.name}/{file}: there is no image of that name"
+            self._found_problems.append(Problem("orphan_annotation", None, said + _folder_meant(file, folders)))
+        if matched.orphans:
+            one = next(problem.message for problem in self._found_problems if problem.kind == "orphan_annotation")
+            count = len(matched.orphans)
+            self._said.append(f"not matched: {count} {'file' if count == 1 else 'files'} with no image, such as {one}")
         for (image, _), place in sorted(matched.places.items()):
             if digests[place].startswith(UNREADABLE):
                 self._found_problems.append(
@@ -414,7 +419,8 @@ class Folder(IndexedDataset):
             f"annotations: {self._source.kind} in {place(self._source.path)}",
             *(f"region {name}: {what}{marked[name]} of {len(self)} images" for name in self.regions),
             f"evidence: {', '.join(self.evidence)}",
-            f"camera orientation (EXIF): {'applied' if self._turn else 'ignored'}",
+            "camera orientation (EXIF): "
+            + ("applied" if self._turn else "ignored; orientation=apply where the masks were drawn on turned photos"),
         ]
         if self._ending_found:
             lines.append(f"masks are named like images with {self._ending_found!r} after the name")
@@ -557,6 +563,16 @@ def _labelled_by_shapes(parsed: Parsed) -> Parsed:
         parsed.images.with_columns(pl.Series("label", labels, dtype=pl.String())),
         parsed.shapes.with_columns(pl.lit("object").alias("region")),
     )
+
+
+def _folder_meant(file: str, folders: Sequence[str]) -> str:
+    """Words on a mask's folder that no image's folder is called like, but one nearly is."""
+    own = file.rpartition("/")[0]
+    if not own or own in folders:
+        return ""
+    near = {folder.casefold(): folder for folder in folders if folder}
+    found = difflib.get_close_matches(own.casefold(), near, n=1)
+    return f"; images lie in {near[found[0]]!r}, not in {own!r}" if found else ""
 
 
 def _given_classes(root: Path, classes: str | Sequence[str] | None) -> list[str] | None:

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from explanation_alignment.batches import wrong_size
 from explanation_alignment.classifiers.classifier import Classifier
 from explanation_alignment.errors import ModelError, UsageError
 from explanation_alignment.sample import AnnotatedDataset
 
-__all__ = ["label_without_output", "refuse_misfit", "spare_outputs"]
+__all__ = ["check_classifier", "label_without_output", "refuse_misfit", "spare_outputs"]
+
+#: Names an error shows of a list of classes.
+_SHOWN: Final = 5
 
 
-def refuse_misfit(classifier: Classifier, outputs: int, dataset: AnnotatedDataset, target: str) -> None:
-    """Refuse a label or a target that the classifier has no output for.
+def check_classifier(given: object) -> None:
+    """Refuse what is no classifier, such as a network on its own.
 
-    Labels are looked at where the dataset tells them without reading its samples; of another each batch is.
+    Raises:
+        UsageError: with what to make of it.
+    """
+    if not isinstance(given, Classifier):
+        raise UsageError(
+            f"classifier: expected ea.Classifier, got {type(given).__name__}; "
+            "wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))"
+        )
+
+
+def refuse_misfit(
+    classifier: Classifier, outputs: int, dataset: AnnotatedDataset, target: str, order: Sequence[int]
+) -> None:
+    """Refuse a label or a target without an output, classes in another order, and images that do not get the size.
+
+    Labels are looked at where the dataset tells them without reading its samples; of another each batch is. Of the
+    images the first one is: one of another size than the rest has a row that says so.
 
     Args:
         classifier: whose outputs.
         outputs: how many it has.
         dataset: what it is to decide on.
         target: the explained class, as asked.
+        order: places of the samples to be read; none to leave the images' size to their rows.
 
     Raises:
-        ModelError: a sample's label has no output.
-        UsageError: the target has none.
+        ModelError: a sample's label has no output, or both name the same classes in another order.
+        UsageError: the target has no output, or the geometry does not lead to the classifier's input size.
     """
     if target.isdecimal() and int(target) >= outputs:
         raise UsageError(f"target {target}: {classifier.name} has classes 0..{outputs - 1}")
@@ -30,6 +55,48 @@ def refuse_misfit(classifier: Classifier, outputs: int, dataset: AnnotatedDatase
     largest = max((label for label in labels() if label is not None), default=0) if callable(labels) else 0
     if largest >= outputs:
         raise label_without_output(classifier.name, outputs, dataset.name, largest)
+    _refuse_order(classifier, dataset)
+    _refuse_size(classifier, dataset, order)
+
+
+def _refuse_order(classifier: Classifier, dataset: AnnotatedDataset) -> None:
+    """Labels are places among the outputs, so a class that both name has to have one place in both."""
+    if classifier.class_names is None:
+        return
+    mine, theirs = _places(classifier.class_names), _places(dataset.class_names)
+    moved = [name for name in mine if name in theirs and mine[name] != theirs[name]]
+    if moved:
+        name = moved[0]
+        raise ModelError(
+            f"{classifier.name} and {dataset.name} number their classes otherwise: {name!r} is output {mine[name]} and "
+            f"label {theirs[name]} (outputs: {_listed(classifier.class_names)}; "
+            f"labels: {_listed(dataset.class_names)}); give the dataset the order of the outputs, such as "
+            "folder(classes=classes.txt), or the classifier its true names"
+        )
+
+
+def _places(names: Sequence[str]) -> dict[str, int]:
+    """Name, without regard to case -> its place, for names that stand for one class."""
+    folded = [str(name).strip().casefold() for name in names]
+    counts = Counter(folded)
+    return {name: place for place, name in enumerate(folded) if counts[name] == 1}
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(str, names[:_SHOWN])) + (", ..." if len(names) > _SHOWN else "")
+
+
+def _refuse_size(classifier: Classifier, dataset: AnnotatedDataset, order: Sequence[int]) -> None:
+    geometry, (_, height, width) = classifier.preprocessing.geometry, classifier.preprocessing.input_size
+    if geometry.crop == (height, width) or not order:  # whatever comes in
+        return
+    try:
+        sample = dataset[order[0]]
+        given = geometry.size(sample.image.height, sample.image.width)
+    except Exception:  # whatever a damaged image raises; its row says what
+        return
+    if given != (height, width):
+        raise UsageError(wrong_size(sample.id, given, (height, width)))
 
 
 def label_without_output(classifier: str, outputs: int, dataset: str, label: int) -> ModelError:

@@ -17,7 +17,7 @@ from explanation_alignment.decoded import DecodedCache, DecodedImages
 from explanation_alignment.errors import UsageError, first_line
 from explanation_alignment.evaluation import units
 from explanation_alignment.evaluation.deciding import Decider
-from explanation_alignment.evaluation.fitting import refuse_misfit, spare_outputs
+from explanation_alignment.evaluation.fitting import check_classifier, refuse_misfit, spare_outputs
 from explanation_alignment.evaluation.keeping import MapKeeper, size_of_maps
 from explanation_alignment.evaluation.memory import is_out_of_memory, too_large
 from explanation_alignment.evaluation.pictures import MapStore, pictures, worth_keeping
@@ -123,6 +123,7 @@ def evaluate(
         ModelError: if the classifier cannot be run or explained as asked.
         RunError: if ``out`` cannot be written, holds another question, or too many samples fail.
     """
+    check_classifier(classifier)
     if batch_size < 1:
         raise UsageError(f"batch_size: expected at least 1, got {batch_size}")
     requests = parse_methods(methods)
@@ -151,7 +152,7 @@ def evaluate(
         if not is_out_of_memory(error):
             raise
         raise too_large(classifier.name, first_line(error)) from error
-    refuse_misfit(classifier, first.outputs, dataset, target)
+    refuse_misfit(classifier, first.outputs, dataset, target, order if cache is None else ())  # () costs no reading
     if experiment is None and (note := spare_outputs(classifier, first.outputs, dataset)):
         tell(progress, note)  # an experiment knows its heads
     writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))

@@ -156,7 +156,8 @@ def get_metric(spec: str | Metric) -> Metric:
         return spec
     name, words = parse_call(spec, "metric")
     if name not in METRICS:
-        raise UnknownNameError("metric", name, METRICS)
+        headings = {metric.label.casefold(): metric.name for metric in METRICS.values()}
+        raise UnknownNameError("metric", name, METRICS, meant=headings.get(name.casefold()))
     return METRICS[name].with_arguments(words)
 
 

@@ -54,7 +54,9 @@ def session() -> dict[str, Any]:
 
 def command_line() -> str:
     """The command that runs, as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    program = Path(sys.argv[0])
+    python = ["python"] if program.suffix == ".py" else []
+    return shlex.join([*python, program.name, *sys.argv[1:]])
 
 
 @cache

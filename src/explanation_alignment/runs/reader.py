@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -34,6 +35,8 @@ _SUMMARY_KEY = "explanation_alignment.summary"
 _SUMMARY_VERSION = 2
 #: Coverage of the intervals that are kept.
 _KEPT_LEVEL = 0.95
+#: Runs inside a folder that is none itself, at most, that an error names.
+_INSIDE = 5
 
 
 class Run:
@@ -51,7 +54,9 @@ class Run:
         if not (self.path / "run.json").is_file():
             if not self.path.is_dir():
                 raise not_found(RunError, "run", path)
-            raise RunError(f"{self.path} is not a run: it holds no run.json", exit_code=2)
+            inside = sorted(item.parent.name for item in itertools.islice(self.path.glob("*/run.json"), _INSIDE))
+            hint = f"; runs in it: {', '.join(inside)}" if inside else ""
+            raise RunError(f"{self.path} is not a run: it holds no run.json{hint}", exit_code=2)
         version = self.info.get("format_version")
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise RunError(f"{self.path}: run format {version!r}, this version reads up to {FORMAT_VERSION}; upgrade")

@@ -63,7 +63,8 @@ class RunWriter:
             self.path.mkdir(parents=True, exist_ok=True)
             occupied = any(not item.name.startswith(".") for item in self.path.iterdir())
         except OSError as error:
-            raise RunError(f"cannot use {self.path} as a run folder: {error.strerror or error}") from error
+            reason = "it is a file" if self.path.is_file() else error.strerror or error
+            raise RunError(f"cannot use {self.path} as a run folder: {reason}") from error
         if occupied and not self._file.is_file():
             raise RunError(f"{self.path} is not empty and holds no run.json; choose a new folder for --out")
         with self.updating() as info:
@@ -486,6 +487,12 @@ def _check_format(path: Path, info: Mapping[str, Any]) -> None:
         raise RunError(f"{path}: run format {version!r}, this version reads up to {FORMAT_VERSION}; upgrade to open it")
 
 
+def _or_name(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """Where it is the model that differs, another name keeps both."""
+    own = ("weights", "input_size", "geometry", "mean", "std", "outputs", "multi_label")
+    return " or another --name" if any(recorded.get(name) != asked.get(name) for name in own) else ""
+
+
 def _clash(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     """What keeps two questions from standing in one run, to be read after "already holds"; empty for nothing.
 
@@ -501,8 +508,8 @@ def _clash(recorded: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
     if same("model", "seed", "dataset", "target") and recorded != asked:
         return (
             f"{asked['model']} on {asked['dataset']} (seed {asked['seed']}) asked differently "
-            f"({describe_difference(_flat(recorded), _flat(asked))}); choose another --out, or ask the same question "
-            "to resume"
+            f"({describe_difference(_flat(recorded), _flat(asked))}); choose another --out{_or_name(recorded, asked)}, "
+            "or ask the same question to resume"
         )
     if same("dataset") and not same("dataset_fingerprint"):
         return (

@@ -118,6 +118,8 @@ def parse(text: str, models: Sequence[str], metrics: Sequence[str]) -> Assertion
         value = math.nan
     if not math.isfinite(value):
         raise UsageError(f"{text!r}: {number!r} is no number; expected {shape}")
+    if model is None and any(rest == name or rest.startswith(f"{name}.") for name in (*metrics, ACCURACY)):
+        raise UsageError(f"{text!r} names no model; expected {shape}; models: {', '.join(models) or 'none'}, or *")
     if model is None:
         raise UnknownNameError("model of this run", _model_words(rest, [*metrics, ACCURACY]), models)
     names = sorted([*metrics, ACCURACY], key=len, reverse=True)

@@ -16,6 +16,7 @@ from rich.text import Text
 __all__ = ["SweepWatch", "TogetherWatch"]
 
 _BAR_WIDTH = 16
+_ALL_THERE = "is there already"
 
 
 class _Screen(AbstractContextManager[Any]):
@@ -73,7 +74,7 @@ class _Screen(AbstractContextManager[Any]):
         """A classifier was evaluated before."""
         self._done += 1
         self._move_on()
-        self._line(name, "is there already", shown=False)
+        self._line(name, _ALL_THERE, shown=False)
 
     @abstractmethod
     def _scored_of(self, name: str) -> str:
@@ -137,7 +138,9 @@ class SweepWatch(_Screen):
         seconds = 0.0 if self._began is None else time.monotonic() - self._began
         self._worked += seconds
         self._began = None
-        rate = f", {self._own / seconds:.3g}/s" if self._own and seconds else ""
+        if not self._own:
+            return _ALL_THERE
+        rate = f", {self._own / seconds:.3g}/s" if seconds else ""
         return f"{self._own} images in {seconds:.0f} s{rate}"
 
     def put_off(self, name: str) -> None:
@@ -193,7 +196,8 @@ class TogetherWatch(_Screen):
         self._tell()
 
     def _scored_of(self, name: str) -> str:
-        return f"{self._own.pop(name, 0)} images"
+        scored = self._own.pop(name, 0)
+        return f"{scored} images" if scored else _ALL_THERE
 
     def _move_on(self) -> None:
         self._tell()

@@ -28,6 +28,7 @@ __all__ = ["SECTIONS", "sections_of"]
 #: Name -> what makes the section, in the order of the page; None where the run has nothing to show there.
 SECTIONS: Final[Mapping[str, Callable[[Material], Section | None]]] = {
     "means": mean_section,
+    "decisions": decision_section,  # what the numbers are of, before more numbers
     "scatter": scatter_section,
     "correctness": correctness_section,
     "groups": group_section,
@@ -35,7 +36,6 @@ SECTIONS: Final[Mapping[str, Callable[[Material], Section | None]]] = {
     "sizes": size_section,
     "cases": case_section,
     "reliance": reliance_section,
-    "decisions": decision_section,
     "comparisons": comparison_section,
     "failures": failure_section,
 }

@@ -56,7 +56,8 @@ def comparison_section(material: Material) -> Section | None:
         zero=True,
         toy=material.toy,
     )
-    headers = ["First", "Second", "Seed", "Data", "Region", "Metric", "Mean", "Mean", "Difference", "from", "to"]
+    headers = ["First", "Second", "Seed", "Data", "Region", "Metric", "Mean of first", "of second"]
+    headers += ["Difference", "from", "to"]
     places = ("first", "second", "seed", "dataset", "region")
     means = ("mean_first", "mean_second", "difference", "ci_low", "ci_high")
     cells = [

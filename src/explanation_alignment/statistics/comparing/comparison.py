@@ -238,7 +238,11 @@ def _nothing(tables: Sequence[Rows], asked: Asked) -> str:
     if asked.between == "run":
         return "the two runs have no evaluation in common (model, seed, dataset, target, method, binarization, region)"
     if len(names) < 2:
-        return f"nothing to compare: these scores hold one {asked.between} only ({names[0] if names else 'none'})"
+        others = [name for name in ("model", "method", "region", "dataset", "seed") if name != asked.between]
+        return (
+            f"nothing to compare: these scores hold one {asked.between} only ({names[0] if names else 'none'}); for "
+            f"what they hold several of: between (--between) {', '.join(others)}"
+        )
     if asked.over_seeds:
         return f"no two of {', '.join(names)} have two seeds in common; leave over_seeds (--over-seeds) out"
     return f"no two of {', '.join(names)} were evaluated alike (seed, dataset, target, method, binarization, region)"

@@ -29,8 +29,11 @@ def sentences(table: pl.DataFrame, limit: int = 10) -> list[str]:
     noun = "change" if runs else "difference"
     unknown = table.filter(pl.col("verdict") == "unknown").height
     untold = ((undefined, "had no decision that both define"), (unknown - undefined, "could not be tested"))
+    tests = table.height - unknown
+    comparisons = "comparison shows" if table.height == 1 else "comparisons show"
+    tested = "1 test" if tests == 1 else f"{tests:,} tests"
     lines = [
-        f"{told.height:,} of {table.height:,} comparisons show a {noun} (Holm, over {table.height - unknown:,} tests)"
+        f"{told.height:,} of {table.height:,} {comparisons} a {noun} (Holm, over {tested})"
         + "".join(f"; {number:,} {why}" for number, why in untold if number)
         + "."
     ]
