@@ -191,6 +191,7 @@ def test_toy_then_check(ealign: Ealign, tmp_path: Path) -> None:
     assert done.code == 0
     assert "generated toy data" in done.out
     assert "30, all looked at" in done.out
+    assert (tmp_path / "colored_mnist-toy-check.png").is_file()
     images = tmp_path / "data" / "toy" / "t10k-images-idx3-ubyte"
     images.write_bytes(images.read_bytes()[:-1])
     done = ealign("datasets check colored_mnist data/toy")

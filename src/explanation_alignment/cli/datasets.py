@@ -62,7 +62,7 @@ def check(
         str, typer.Option(help="RESIZE,CROP in pixels, RESIZE also HxW to squash: tells what is cropped away.")
     ] = "256,224",
     sheet: Annotated[
-        Path | None, typer.Option(help="Contact sheet to write.", show_default="NAME-check.png here")
+        Path | None, typer.Option(help="Contact sheet to write.", show_default="NAME-DIR-check.png here")
     ] = None,
     no_sheet: Annotated[bool, typer.Option("--no-sheet", help="Write no contact sheet.")] = False,
     sample: Annotated[int | None, typer.Option(help="Read only so many samples, spread over the classes.")] = None,
@@ -190,6 +190,7 @@ def _sheet_place(sheet: Path | None, name: str, folder: Path | None) -> Path:
     import re
 
     short = re.sub(r"\.py:", "-", re.sub(r"^file:(.*[/\\])?", "", name))
+    short += "" if folder is None else f"-{folder.resolve().name}"  # the check of another folder is another sheet
     place = sheet or Path(f"{re.sub(r'[^A-Za-z0-9_.]+', '-', short).strip('-')}-check.png")
     if place.suffix.lower() != ".png":
         raise UsageError(f"--sheet: expected a .png file, got {str(place)!r}")
