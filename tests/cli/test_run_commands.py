@@ -41,7 +41,7 @@ def test_export_prints_where(ealign: Ealign, runs: Path, tmp_path: Path) -> None
 def test_verify_ends_with_what_it_found(ealign: Ealign, runs: Path, tmp_path: Path) -> None:
     done = ealign(f"verify {runs}/a")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "1 evaluations, 1 parts: 92 rows\nnothing is wrong\n"
+    assert done.out == "1 evaluation, 1 part: 92 rows\nnothing is wrong\n"
     shutil.copytree(runs / "a", tmp_path / "a")
     (part,) = (tmp_path / "a").glob("scores/*/*.parquet")
     part.write_bytes(b"PAR1")

@@ -35,7 +35,20 @@ def data_file(tmp_path: Path) -> Path:
             """
         )
     )
-    (tmp_path / "net.py").write_text("from toys import small_classifier as build\n")
+    (tmp_path / "net.py").write_text(
+        textwrap.dedent(
+            """
+            from dataclasses import replace
+            import explanation_alignment as ea
+            from toys import small_classifier
+
+            def build():
+                classifier = small_classifier()  # with a crop no image is looked at before the first batch
+                classifier.preprocessing = replace(classifier.preprocessing, geometry=ea.Geometry(crop=(12, 12)))
+                return classifier
+            """
+        )
+    )
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
@@ -60,26 +59,24 @@ def refuse_misfit(
 
 
 def _refuse_order(classifier: Classifier, dataset: AnnotatedDataset) -> None:
-    """Labels are places among the outputs, so a class that both name has to have one place in both."""
-    if classifier.class_names is None:
+    """Labels are places among the outputs, so the same classes have to come in the same order.
+
+    Lists that differ say nothing: ImageNet's kite is a bird, COCO's is flown.
+    """
+    outputs, labels = classifier.class_names or (), dataset.class_names
+    mine, theirs = _folded(outputs), _folded(labels)
+    if mine == theirs or sorted(mine) != sorted(theirs):
         return
-    mine, theirs = _places(classifier.class_names), _places(dataset.class_names)
-    moved = [name for name in mine if name in theirs and mine[name] != theirs[name]]
-    if moved:
-        name = moved[0]
-        raise ModelError(
-            f"{classifier.name} and {dataset.name} number their classes otherwise: {name!r} is output {mine[name]} and "
-            f"label {theirs[name]} (outputs: {_listed(classifier.class_names)}; "
-            f"labels: {_listed(dataset.class_names)}); give the dataset the order of the outputs, such as "
-            "folder(classes=classes.txt), or the classifier its true names"
-        )
+    place = next(place for place, name in enumerate(mine) if name != theirs[place])
+    raise ModelError(
+        f"{classifier.name} and {dataset.name} number their classes otherwise: {place} is {outputs[place]!r} among the "
+        f"outputs and {labels[place]!r} among the labels (outputs: {_listed(outputs)}; labels: {_listed(labels)}); give "
+        "the dataset the order of the outputs, such as folder(classes=classes.txt), or the classifier its true names"
+    )
 
 
-def _places(names: Sequence[str]) -> dict[str, int]:
-    """Name, without regard to case -> its place, for names that stand for one class."""
-    folded = [str(name).strip().casefold() for name in names]
-    counts = Counter(folded)
-    return {name: place for place, name in enumerate(folded) if counts[name] == 1}
+def _folded(names: Sequence[str]) -> list[str]:
+    return [str(name).strip().casefold() for name in names]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -152,7 +152,8 @@ def evaluate(
         if not is_out_of_memory(error):
             raise
         raise too_large(classifier.name, first_line(error)) from error
-    refuse_misfit(classifier, first.outputs, dataset, target, order if cache is None else ())  # () costs no reading
+    looked_at = order if cache is None and not (Path(out) / "run.json").is_file() else ()  # none costs no reading
+    refuse_misfit(classifier, first.outputs, dataset, target, looked_at)
     if experiment is None and (note := spare_outputs(classifier, first.outputs, dataset)):
         tell(progress, note)  # an experiment knows its heads
     writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))

@@ -54,9 +54,7 @@ def session() -> dict[str, Any]:
 
 def command_line() -> str:
     """The command that runs, as a shell takes it."""
-    program = Path(sys.argv[0])
-    python = ["python"] if program.suffix == ".py" else []
-    return shlex.join([*python, program.name, *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 @cache
