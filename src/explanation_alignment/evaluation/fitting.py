@@ -70,8 +70,8 @@ def _refuse_order(classifier: Classifier, dataset: AnnotatedDataset) -> None:
     place = next(place for place, name in enumerate(mine) if name != theirs[place])
     raise ModelError(
         f"{classifier.name} and {dataset.name} number their classes otherwise: {place} is {outputs[place]!r} among the "
-        f"outputs and {labels[place]!r} among the labels (outputs: {_listed(outputs)}; labels: {_listed(labels)}); give "
-        "the dataset the order of the outputs, such as folder(classes=classes.txt), or the classifier its true names"
+        f"outputs and {labels[place]!r} among the labels (outputs: {_listed(outputs)}; labels: {_listed(labels)}); "
+        "give the dataset that order, such as folder(classes=classes.txt), or the classifier its true names"
     )
 
 
