@@ -695,7 +695,7 @@ class AnySize(nn.Module):
 
 
 def test_a_network_on_its_own_is_no_classifier(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"expected ea.Classifier, got Sequential; wrap a module: ea\.Classifier"):
+    with pytest.raises(UsageError, match=r"got Sequential, expected ea\.Classifier; wrap a module: ea\.Classifier"):
         ea.evaluate(small_network(), Patches(), out=tmp_path / "run")  # type: ignore[arg-type]
 
 

@@ -131,7 +131,7 @@ def elsewhere():
     return Classifier(module, Preprocessing((3, 8, 8)), device="cpu")
 """
         )
-        load_classifier(f"file:{path}:elsewhere", "random")
+        assert load_classifier(f"file:{path}:elsewhere", "random").module.on_the_cpu
 
     @pytest.mark.parametrize("weights", ["random:", "random:x", "random:1.5", "random:1 2", "random:-", "random:--1"])
     def test_seeds_that_are_none(self, weights: str) -> None:

@@ -317,7 +317,7 @@ class TestMasks:
         assert [(p.kind, p.serious) for p in problems] == [("orphan_annotation", True), ("orphan_image", False)]
         assert "z.png" in problems[0].message
         assert "'b'" in problems[1].message
-        words = "not matched: 1 file with no image, such as masks/z.png: there is no image of that name"
+        words = "files that match no image: 1, such as masks/z.png: there is no image of that name"
         assert words in Folder(root).description()
 
     def test_masks_in_a_folder_spelled_otherwise_are_told(self, root: Path) -> None:
@@ -326,7 +326,8 @@ class TestMasks:
                 picture(root / "images" / kind / f"{name}.jpg")
                 pixels(root / "masks" / other / f"{name}.png", MASK)
         dataset = Folder(root)
-        assert "not matched: 2 files with no image, such as masks/Circles/a.png: " in dataset.description()
+        assert "files that match no image: 2, such as masks/Circles/a.png: " in dataset.description()
+        assert dataset.unmatched == ("Circles/a.png", "Circles/b.png")
         orphans = [problem.message for problem in dataset.problems() if problem.kind == "orphan_annotation"]
         assert len(orphans) == 2
         assert all(message.endswith("; images lie in 'circle', not in 'Circles'") for message in orphans)

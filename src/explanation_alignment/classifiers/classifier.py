@@ -18,7 +18,10 @@ from explanation_alignment.geometry import Geometry
 if TYPE_CHECKING:
     from explanation_alignment.classifiers.feature_maps import CamLayer
 
-__all__ = ["PRECISIONS", "Classifier", "Preprocessing", "resolve_device", "weights_digest"]
+__all__ = ["EXPECTED", "PRECISIONS", "Classifier", "Preprocessing", "resolve_device", "weights_digest"]
+
+#: What is said where something else is given for a classifier.
+EXPECTED: Final = "expected ea.Classifier; wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))"
 
 #: What a network may be run in.
 PRECISIONS: Final = ("fp32", "bf16")

@@ -10,7 +10,7 @@ from typing import Final
 import torch
 
 from explanation_alignment.classifiers.checkpoints import load_weights
-from explanation_alignment.classifiers.classifier import Classifier, Preprocessing
+from explanation_alignment.classifiers.classifier import EXPECTED, Classifier, Preprocessing
 from explanation_alignment.classifiers.digit_network import DIGIT_PREPROCESSING, DigitNetwork
 from explanation_alignment.classifiers.expansion import expand_spec
 from explanation_alignment.classifiers.face_network import FACE_PREPROCESSING, FaceNetwork
@@ -151,8 +151,7 @@ def _from_file(rest: str, request: Request) -> Classifier:
     made = make_from_file("classifier", rest, ModelError)
     if not isinstance(made, Classifier):
         raise ModelError(
-            f"classifier 'file:{rest}': {rest.rpartition(':')[2]}() returned {type(made).__name__}, "
-            "expected ea.Classifier; wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))",
+            f"classifier 'file:{rest}': {rest.rpartition(':')[2]}() returned {type(made).__name__}, {EXPECTED}",
             exit_code=2,
         )
     return _with_weights(made, request)

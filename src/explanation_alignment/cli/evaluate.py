@@ -111,9 +111,11 @@ def evaluate(
     runner = _executor(executor, ray_address, gpus_per_task, cpus_per_task)
     keep_freed_memory()
     data = load_dataset(dataset, data_dir)
-    for note in getattr(data, "notes", ()):
-        if note.startswith("not matched"):
-            aside(f"{data.name}: {note}; `ealign datasets check` lists all")
+    if unmatched := getattr(data, "unmatched", ()):
+        aside(
+            f"{data.name}: {len(unmatched):,} annotation files match no image, such as {unmatched[0]}; "
+            "`ealign datasets check` lists them"
+        )
     if shuffle_annotations:
         data = ShuffledAnnotations(data)
     run = evaluate_models(

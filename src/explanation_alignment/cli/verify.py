@@ -63,9 +63,10 @@ def verify(
 
 def _print(found: Verification, everything: bool) -> None:
     from explanation_alignment.cli.display.tables import say
+    from explanation_alignment.statistics.counted import counted
 
     read = "" if found.parts_read == found.parts else f", {found.parts_read:,} of them read whole"
-    say(f"{_count(found.evaluations, 'evaluation')}, {_count(found.parts, 'part')}{read}: {found.rows:,} rows")
+    say(f"{counted(found.evaluations, 'evaluation')}, {counted(found.parts, 'part')}{read}: {found.rows:,} rows")
     if found.recomputed is not None:
         say(f"computed anew: {found.recomputed.decisions:,} decisions, {found.recomputed.rows:,} rows")
     serious = [finding for finding in found.findings if finding.serious]
@@ -76,10 +77,6 @@ def _print(found: Verification, everything: bool) -> None:
             _print_findings(findings, everything)
     if not serious:
         say("nothing is wrong")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _print_findings(findings: list[Finding], everything: bool) -> None:

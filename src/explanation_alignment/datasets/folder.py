@@ -158,6 +158,7 @@ class Folder(IndexedDataset):
         if labels in ("folders", "shapes", "none") and kind not in ("table", *TOOLS):
             self._source = Source(kind, self._source.path, None, self._source.passed_over)
         self._said: list[str] = []
+        self.unmatched: tuple[str, ...] = ()  # masks and heatmaps that match no image
         self._found_problems: list[Problem] = []
 
         on_disk, sizes = self._images_on_disk()
@@ -346,14 +347,13 @@ class Folder(IndexedDataset):
             files, maps, layout=self._layout, ending=self._ending, region=region, source=source.path.name + "/"
         )
         self._ending_found = matched.ending
+        self.unmatched = matched.orphans
         folders = sorted({file.rpartition("/")[0] for file in files})
         for file in matched.orphans:
-            said = f"{source.path.name}/{file}: there is no image of that name"
-            self._found_problems.append(Problem("orphan_annotation", None, said + _folder_meant(file, folders)))
-        if matched.orphans:
-            one = next(problem.message for problem in self._found_problems if problem.kind == "orphan_annotation")
-            count = len(matched.orphans)
-            self._said.append(f"not matched: {count} {'file' if count == 1 else 'files'} with no image, such as {one}")
+            said = f"{source.path.name}/{file}: there is no image of that name{_folder_meant(file, folders)}"
+            self._found_problems.append(Problem("orphan_annotation", None, said))
+            if file == matched.orphans[0]:
+                self._said.append(f"files that match no image: {len(matched.orphans)}, such as {said}")
         for (image, _), place in sorted(matched.places.items()):
             if digests[place].startswith(UNREADABLE):
                 self._found_problems.append(

@@ -59,7 +59,7 @@ def dataset_from_file(place: str, data_dir: str | Path | None, arguments: Mappin
     return cast("AnnotatedDataset", make_from_file("dataset", f"{match.group(1)}:{name}", DatasetError, call))
 
 
-def _check_protocol(made: object, what: str) -> None:
+def _check_protocol(made: Any, what: str) -> None:
     """Refuse what is no annotated dataset, with words on what it lacks."""
     missing = [name for name in ("name", *_NAMES, "fingerprint", *_METHODS) if not hasattr(made, name)]
     if missing:
@@ -67,7 +67,7 @@ def _check_protocol(made: object, what: str) -> None:
     wrong = [f"{name}: expected text" for name in ("name", "fingerprint") if not isinstance(getattr(made, name), str)]
     wrong += [f"{name}: expected a list of names" for name in _NAMES if not _are_names(getattr(made, name))]
     wrong += [f"{name}: expected a method" for name in _METHODS if not callable(getattr(made, name))]
-    if not wrong and not set(made.evidence) <= set(made.regions):  # type: ignore[attr-defined]
+    if not wrong and not set(made.evidence) <= set(made.regions):
         wrong = ["evidence: expected names of regions"]
     if wrong:
         raise DatasetError(f"{what}; {'; '.join(wrong)}")

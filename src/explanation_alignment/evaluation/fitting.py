@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from explanation_alignment.batches import wrong_size
-from explanation_alignment.classifiers.classifier import Classifier
+from explanation_alignment.classifiers.classifier import EXPECTED, Classifier
 from explanation_alignment.errors import ModelError, UsageError
 from explanation_alignment.sample import AnnotatedDataset
 
@@ -23,16 +23,11 @@ def check_classifier(given: object) -> None:
         UsageError: with what to make of it.
     """
     if not isinstance(given, Classifier):
-        raise UsageError(
-            f"classifier: expected ea.Classifier, got {type(given).__name__}; "
-            "wrap a module: ea.Classifier(module, ea.Preprocessing((3, H, W), ...))"
-        )
+        raise UsageError(f"classifier: got {type(given).__name__}, {EXPECTED}")
 
 
-def refuse_misfit(
-    classifier: Classifier, outputs: int, dataset: AnnotatedDataset, target: str, order: Sequence[int]
-) -> None:
-    """Refuse a label or a target without an output, classes in another order, and images that do not get the size.
+def refuse_misfit(classifier: Classifier, outputs: int, dataset: AnnotatedDataset, order: Sequence[int]) -> None:
+    """Refuse a label without an output, classes in another order, and images that do not get the size.
 
     Labels are looked at where the dataset tells them without reading its samples; of another each batch is. Of the
     images the first one is: one of another size than the rest has a row that says so.
@@ -41,15 +36,12 @@ def refuse_misfit(
         classifier: whose outputs.
         outputs: how many it has.
         dataset: what it is to decide on.
-        target: the explained class, as asked.
         order: places of the samples to be read; none to leave the images' size to their rows.
 
     Raises:
         ModelError: a sample's label has no output, or both name the same classes in another order.
-        UsageError: the target has no output, or the geometry does not lead to the classifier's input size.
+        UsageError: the geometry does not lead to the classifier's input size.
     """
-    if target.isdecimal() and int(target) >= outputs:
-        raise UsageError(f"target {target}: {classifier.name} has classes 0..{outputs - 1}")
     labels = getattr(dataset, "labels", None)
     largest = max((label for label in labels() if label is not None), default=0) if callable(labels) else 0
     if largest >= outputs:

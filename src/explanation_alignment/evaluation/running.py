@@ -153,7 +153,7 @@ def evaluate(
             raise
         raise too_large(classifier.name, first_line(error)) from error
     looked_at = order if cache is None and not (Path(out) / "run.json").is_file() else ()  # none costs no reading
-    refuse_misfit(classifier, first.outputs, dataset, target, looked_at)
+    refuse_misfit(classifier, first.outputs, dataset, looked_at)
     if experiment is None and (note := spare_outputs(classifier, first.outputs, dataset)):
         tell(progress, note)  # an experiment knows its heads
     writer = RunWriter(out, experiment=experiment, toy=is_toy(dataset))

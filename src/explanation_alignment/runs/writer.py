@@ -407,16 +407,18 @@ class EvaluationWriter:
             path.replace(aside)
         for unit, table in salvaged(aside):
             if rows.get(unit) == table.num_rows:
-                place = self.folder / part_name(unit)
-                name, made = place.name, stamped(table, self.record["identity"], unit)
-                write_atomically(
-                    place,
-                    lambda temporary, made=made: write_part(made, temporary),  # type: ignore[misc]
-                    before=lambda temporary, name=name, count=table.num_rows: self.manifest.append(  # type: ignore[misc]
-                        line_of(temporary, name, count, {})
-                    ),
-                )
+                self._write_again(unit, table)
         aside.unlink(missing_ok=True)
+
+    def _write_again(self, unit: int, table: pa.Table) -> None:
+        """Write a unit's rows as they were, as a part of their own."""
+        place = self.folder / part_name(unit)
+        made = stamped(table, self.record["identity"], unit)
+        write_atomically(
+            place,
+            lambda temporary: write_part(made, temporary),
+            before=lambda temporary: self.manifest.append(line_of(temporary, place.name, table.num_rows, {})),
+        )
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

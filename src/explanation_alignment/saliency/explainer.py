@@ -34,7 +34,8 @@ class Explainer(AbstractContextManager["Explainer"]):
         chunk: inputs at once, at most, of methods with passes of their own; changes memory and speed only.
 
     Raises:
-        UsageError: for another output or target, a chunk below 1, or a grid finer than the classifier's input.
+        UsageError: for another output or target, a chunk below 1, or a grid finer than the classifier's input; on
+            entering, if the target is no class of the network.
         ModelError: on entering, if a layer or a method cannot serve.
     """
 
@@ -113,8 +114,7 @@ class Explainer(AbstractContextManager["Explainer"]):
         shape = (1, *self._classifier.preprocessing.input_size)
         noise = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator).to(self._classifier.device)
         images = self._classifier.preprocessing.normalise(noise)
-        with torch.no_grad():
-            outputs = self._classifier.logits(images).shape[1]
+        outputs = self._pass.outputs(images)
         target = torch.zeros(1, dtype=torch.int64, device=images.device)
         explained = Explained(self._classifier, images, target, ["probe"], self._output, self._chunk)
         for method in self._methods:

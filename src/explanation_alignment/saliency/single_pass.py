@@ -149,10 +149,23 @@ class SinglePass(AbstractContextManager["SinglePass"]):
 
     def predict(self, images: torch.Tensor) -> torch.Tensor:
         """The class with the largest logit, (B,) int64, of images as in a call; nothing is explained."""
+        return self._logits(images).argmax(dim=1)
+
+    def outputs(self, images: torch.Tensor) -> int:
+        """How many classes the network has, by images as in a call.
+
+        Raises:
+            UsageError: the target is none of them.
+        """
+        classes = self._logits(images).shape[1]
+        self._check_target(classes)
+        return classes
+
+    def _logits(self, images: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
             logits = self._classifier.logits(images)
         self._capture.clear()
-        return logits.argmax(dim=1)
+        return logits
 
     def forget(self) -> None:
         """Let go of what a pass that failed has left in memory."""
@@ -169,9 +182,12 @@ class SinglePass(AbstractContextManager["SinglePass"]):
                     f"target label: a sample has {label}, {self._classifier.name} has classes 0..{classes - 1}"
                 )
             return labels
-        if int(self._target) >= classes:
-            raise UsageError(f"target {self._target}: {self._classifier.name} has classes 0..{classes - 1}")
+        self._check_target(classes)
         return torch.full_like(prediction, int(self._target))
+
+    def _check_target(self, classes: int) -> None:
+        if self._target.isdecimal() and int(self._target) >= classes:
+            raise UsageError(f"target {self._target}: {self._classifier.name} has classes 0..{classes - 1}")
 
 
 def _at_the_input(method: MethodRequest, images: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:

@@ -412,11 +412,11 @@ def _of_metric(row: Mapping[str, object], adjusted: bool) -> dict[str, object]:
     bounds = {"value": row["ea"], "ci_low": row["ci_low"], "ci_high": row["ci_high"]}
     if adjusted:
         chance, ceiling = row["chance"], row["ceiling"]
-        known = isinstance(chance, float) and isinstance(ceiling, float) and ceiling != chance
-        bounds = {
-            name: (value - chance) / (ceiling - chance)  # type: ignore[operator]
-            if known and isinstance(value, float)
-            else None
-            for name, value in bounds.items()
-        }
+        if isinstance(chance, float) and isinstance(ceiling, float) and ceiling != chance:
+            bounds = {
+                name: (value - chance) / (ceiling - chance) if isinstance(value, float) else None
+                for name, value in bounds.items()
+            }
+        else:
+            bounds = dict.fromkeys(bounds)
     return {**bounds, "n": row["n"], "n_undefined": row["n_undefined"]}

@@ -9,6 +9,7 @@ import polars as pl
 
 from explanation_alignment.statistics.chance import metric_label
 from explanation_alignment.statistics.comparing.rows import CELL
+from explanation_alignment.statistics.counted import counted
 
 __all__ = ["sentences"]
 
@@ -31,9 +32,8 @@ def sentences(table: pl.DataFrame, limit: int = 10) -> list[str]:
     untold = ((undefined, "had no decision that both define"), (unknown - undefined, "could not be tested"))
     tests = table.height - unknown
     comparisons = "comparison shows" if table.height == 1 else "comparisons show"
-    tested = "1 test" if tests == 1 else f"{tests:,} tests"
     lines = [
-        f"{told.height:,} of {table.height:,} {comparisons} a {noun} (Holm, over {tested})"
+        f"{told.height:,} of {table.height:,} {comparisons} a {noun} (Holm, over {counted(tests, 'test')})"
         + "".join(f"; {number:,} {why}" for number, why in untold if number)
         + "."
     ]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from explanation_alignment.statistics.chance import metric_label
+from explanation_alignment.statistics.counted import counted
 
 __all__ = ["MARGIN", "MIN_FLIP", "evidence_text", "rule", "sentences"]
 
@@ -76,7 +77,7 @@ def sentences(table: pl.DataFrame) -> list[str]:
     return [_sentence(row, several) for row in table.iter_rows(named=True)]
 
 
-def _sentence(row: Mapping[str, object], several: Mapping[str, bool]) -> str:
+def _sentence(row: Mapping[str, Any], several: Mapping[str, bool]) -> str:
     place = [
         *([f"seed {row['seed']}"] if several["seed"] else []),
         *([f"on {row['dataset'] or row['pooled']}"] if several["dataset"] else []),
@@ -94,7 +95,7 @@ def _sentence(row: Mapping[str, object], several: Mapping[str, bool]) -> str:
     return f"{headline.format(model=subject, region=row['region'])}: {row['evidence_text']}."
 
 
-def _evidence_sentence(row: Mapping[str, object], subject: str) -> str:
+def _evidence_sentence(row: Mapping[str, Any], subject: str) -> str:
     where, numbers = _lying(row)
     if not where:
         return f"Whether {subject} looks at {row['region']}, the evidence, is unknown: {numbers}"
@@ -104,7 +105,7 @@ def _evidence_sentence(row: Mapping[str, object], subject: str) -> str:
     )
 
 
-def evidence_text(row: Mapping[str, object]) -> str:
+def evidence_text(row: Mapping[str, Any]) -> str:
     """What speaks for the verdict of one row of the table.
 
     Args:
@@ -115,20 +116,20 @@ def evidence_text(row: Mapping[str, object]) -> str:
     """
     parts = [_maps_text(row), _intervention_text(row)]
     if not row["is_evidence"] and row.get("p_joint_adjusted") is not None:
-        parts.append(f"both together, corrected for {_tests(row['n_tests'])}: {_p(row['p_joint_adjusted'])}")
+        parts.append(f"both together, corrected for {counted(row['n_tests'], 'test')}: {_p(row['p_joint_adjusted'])}")
     elif not row["is_evidence"] and row.get("p_maps_adjusted") is not None:
-        parts.append(f"corrected for {_tests(row['n_tests'])}: {_p(row['p_maps_adjusted'])}")
+        parts.append(f"corrected for {counted(row['n_tests'], 'test')}: {_p(row['p_maps_adjusted'])}")
     elif not row["is_evidence"] and row.get("p_intervention_adjusted") is not None:
-        parts.append(f"corrected for {_tests(row['n_tests'])}: {_p(row['p_intervention_adjusted'])}")
+        parts.append(f"corrected for {counted(row['n_tests'], 'test')}: {_p(row['p_intervention_adjusted'])}")
     return "; ".join(part for part in parts if part)
 
 
-def _maps_text(row: Mapping[str, object]) -> str:
+def _maps_text(row: Mapping[str, Any]) -> str:
     where, numbers = _lying(row)
     return f"its maps lie there {where} ({numbers})" if where else numbers
 
 
-def _lying(row: Mapping[str, object]) -> tuple[str, str]:
+def _lying(row: Mapping[str, Any]) -> tuple[str, str]:
     """How much the maps lie on the region, in words and in numbers; no words where no score is defined."""
     low, high = row["excess_low"], row["excess_high"]
     if not (isinstance(low, float) and isinstance(high, float)):
@@ -144,7 +145,7 @@ def _lying(row: Mapping[str, object]) -> tuple[str, str]:
     )
 
 
-def _intervention_text(row: Mapping[str, object]) -> str:
+def _intervention_text(row: Mapping[str, Any]) -> str:
     if row["intervention"] is None:
         return "" if row["is_evidence"] else "no intervention was done"
     low, high = row["flip_low"], row["flip_high"]
@@ -158,10 +159,6 @@ def _intervention_text(row: Mapping[str, object]) -> str:
         f"pixels elsewhere {_percent(row['elsewhere_flips'])} (difference {_percent(row['flip_difference'])}, "
         f"{_percent(low)} to {_percent(high)}, {row['n_images']:,} images)"
     )
-
-
-def _tests(number: object) -> str:
-    return "1 test" if number == 1 else f"{number} tests"
 
 
 def _p(value: object) -> str:
