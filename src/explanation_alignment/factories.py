@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,4 +62,6 @@ def make_from_file(
     except ExplanationAlignmentError:
         raise
     except Exception as error:
-        raise failure(f"{what}: {type(error).__name__}: {error}") from error
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == spec.origin]
+        where = f" ({path.name}, line {lines[-1]})" if lines else ""
+        raise failure(f"{what}: {type(error).__name__}: {error}{where}") from error

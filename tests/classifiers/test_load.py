@@ -38,6 +38,7 @@ def broken():
 def wants_more(size):
     return size
 """
+RAISED_AT = OWN_FILE[: OWN_FILE.index("raise ")].count("\n") + 1
 
 
 def mnist(weights: str = "random", **arguments: Any) -> Classifier:
@@ -361,7 +362,7 @@ class TestFiles:
         ("factory", "error", "message"),
         [
             ("number", ModelError, r"number\(\) returned int, expected ea.Classifier"),
-            ("broken", ModelError, "ZeroDivisionError: inside build"),
+            ("broken", ModelError, rf"ZeroDivisionError: inside build \(my_model\.py, line {RAISED_AT}\)"),
             ("wants_more", ModelError, "TypeError: .*missing 1 required positional argument"),
             ("EXECUTED", ModelError, "TypeError: 'str' object is not callable"),
             ("biuld", UnknownNameError, r"unknown function in .*my_model.py 'biuld'; did you mean 'build'\?"),

@@ -183,6 +183,19 @@ class TestCheck:
         assert [path.name for path in tmp_path.iterdir()] == ["my_data.py"]
 
 
+def test_images_told_in_one_line_are_counted_each(ealign: Ealign, tmp_path: Path) -> None:
+    for name in "abcd":
+        path = tmp_path / "images" / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    mask = Image.new("L", (8, 8))
+    mask.paste(255, (0, 0, 4, 4))
+    (tmp_path / "masks").mkdir()
+    mask.save(tmp_path / "masks/a.png")
+    done = ealign(f"datasets check folder {tmp_path} --no-sheet")
+    assert "worth a look: orphan_image 3\n  orphan_image  3 images have no annotation, such as 'b'" in done.out
+
+
 def test_toy_then_check(ealign: Ealign, tmp_path: Path) -> None:
     done = ealign("datasets toy colored-mnist data/toy --n 30 --seed 4")
     assert done.code == 0

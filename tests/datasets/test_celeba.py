@@ -307,6 +307,7 @@ class TestProblems:
         problems = listed("missing_image", [str(place) for place in range(1500)], "no {}")
         assert len(problems) == 1001
         assert problems[-1].message == "and 500 more of the kind"
+        assert sum(problem.count for problem in problems) == 1500
 
     def test_a_path_out_of_the_folder_is_never_read(self, tmp_path: Path) -> None:
         folder = write_lists(tmp_path / "celeba", ROWS)

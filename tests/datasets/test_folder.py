@@ -315,6 +315,7 @@ class TestMasks:
         pixels(root / "masks" / "z.png", MASK)
         problems = Folder(root).problems()
         assert [(p.kind, p.serious) for p in problems] == [("orphan_annotation", True), ("orphan_image", False)]
+        assert [p.count for p in problems] == [1, 1]
         assert "z.png" in problems[0].message
         assert "'b'" in problems[1].message
         words = "files that match no image: 1, such as masks/z.png: there is no image of that name"

@@ -69,7 +69,23 @@ def test_the_map_and_the_outlines_lie_where_they_are(material: Material) -> None
     tint = middles[..., 0] - middles[..., 2]  # orange is more red than blue
     away = np.ones((SIDE, SIDE), bool)
     away[1:11, 2:10] = False
-    assert np.corrcoef(tint[away], saliency[away])[0, 1] > 0.95
+    with Image.open(io.BytesIO(row["salient"])) as saved:
+        salient = np.asarray(saved.convert("L")) > 0
+    inside, outside = away & salient, away & ~salient
+    for part in (inside, outside):
+        assert np.corrcoef(tint[part], saliency[part])[0, 1] > 0.95
+    assert tint[inside].min() > tint[outside].max() + 30  # where the salient area ends is seen
+
+
+def test_a_map_without_a_salient_area_is_drawn_as_it_is(material: Material) -> None:
+    row = next(row for row in decisions_of(material).iter_rows(named=True) if row["status"] == "ok")
+    overlay = pixels(card_of(material, row | {"salient": None}).pictures[1].data)
+    with Image.open(io.BytesIO(row["saliency"])) as saved:
+        saliency = np.asarray(saved)
+    middles = overlay[TIMES // 2 :: TIMES, TIMES // 2 :: TIMES]
+    away = np.ones((SIDE, SIDE), bool)
+    away[1:11, 2:10] = False
+    assert np.corrcoef((middles[..., 0] - middles[..., 2])[away], saliency[away])[0, 1] > 0.98
 
 
 def test_a_flat_map_is_said_and_not_drawn(material: Material) -> None:

@@ -47,8 +47,8 @@ def test_a_small_run_is_told_whole(run: Path) -> None:
     told = findings(material)
     board = ea.leaderboard(ea.open_run(run), methods=["vanilla_gradients"], regions=["patch"])
     for row in board.iter_rows(named=True):
-        [line] = [text for text in told if text.startswith(f"{row['model']} is right on")]
-        assert f"right on {number(row['top1'] / 100)} ({number(row['top1_low'] / 100)} to" in line
+        [line] = [text for text in told if text.startswith(f"{row['model']} has an accuracy of")]
+        assert f"an accuracy of {number(row['top1'] / 100)} ({number(row['top1_low'] / 100)} to" in line
         assert f"is {number(row['ea_iou_coverage'])} ({number(row['ea_iou_coverage_low'])} to" in line
         assert "21 decisions, 2 undefined" in line
         low, high, chance = (row[f"ea_iou_coverage_{end}"] for end in ("low", "high", "chance"))

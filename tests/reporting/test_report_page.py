@@ -117,6 +117,12 @@ def test_the_sections_of_a_run_that_has_everything(page: Page) -> None:
     assert len([value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]) > 20
 
 
+def test_where_there_is_one_region_none_is_ranked(tmp_path: Path) -> None:
+    page, _ = page_of(made_run(tmp_path / "run", regions=("digit",), evidence=("digit",)))
+    assert "Reliance on digit" in page.headings
+    assert not any("ranked" in heading for heading in page.headings)
+
+
 def test_the_page_names_its_scripts_and_nothing_else_may_run_or_be_fetched(run: Run) -> None:
     page, html = page_of(run)
     [policy] = [value for tag, name, value in page.attributes if (tag, name) == ("meta", "content") and "none" in value]

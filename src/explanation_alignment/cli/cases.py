@@ -116,20 +116,21 @@ def _print_counts(counts: pl.DataFrame, low: float, high: float) -> None:
         model, seed, dataset, target, method, binarization = key
         explained = "" if target == "predicted" else f", target {target}"
         title = f"{model}  (seed {seed}, {dataset}{explained}, {method}, {binarization})"
-        table = new_table(title, ["region", "n", *_HEADINGS], 1)
+        table = new_table(title, ["region", "n", "", *_HEADINGS], 1)
         for (region, group), rows in part.group_by("region", "group", maintain_order=True):
             by_case = {row["case"]: row for row in rows.iter_rows(named=True)}
             first = rows.row(0, named=True)
-            undefined = f" (undef. {first['n_undefined']:,})" if first["n_undefined"] else ""
+            undefined = [f"undef. {first['n_undefined']:,}"] if first["n_undefined"] else []
             table.add_row(
                 cell(str(region), *([str(group).removeprefix("attr_")] if groups else [])),
-                cell(f"{first['n']:,}{undefined}"),
+                cell(f"{first['n']:,}", *undefined),
+                cell("right", "wrong"),
                 *(cell(_share(by_case[right]), _share(by_case[wrong])) for right, wrong in pairs),
                 cell(_share(by_case[UNCLASSIFIED])),
             )
         show_table(table)
     say(
-        "a cell: the share of the decisions with its 95 % interval; first line right, second line wrong predictions\n"
+        "a cell: the share of the decisions with its 95 % interval, of right and of wrong predictions\n"
         f"high: at least {high:g}; low: at most {low:g}; the decisions of a case: --case 'confuser'",
         dim=True,
     )

@@ -277,7 +277,9 @@ def _print_problems(problems: tuple[Problem, ...], all_problems: bool) -> None:
     for heading, found in (("wrong", serious), ("worth a look", minor)):
         if not found:
             continue
-        kinds = collections.Counter(problem.kind for problem in found)
+        kinds: collections.Counter[str] = collections.Counter()
+        for problem in found:
+            kinds[problem.kind] += problem.count
         counts = ", ".join(f"{kind} {count:,}" for kind, count in kinds.items())
         say(f"\n{heading}: {counts}")
         shown = found if all_problems else found[:_SHOWN]

@@ -194,13 +194,20 @@ class Coco(IndexedDataset):
         if left:
             found.append(
                 Problem(
-                    "orphan_image", None, f"{len(left)} images are not in the file, such as {left[0]}", serious=False
+                    "orphan_image",
+                    None,
+                    f"{len(left)} images are not in the file, such as {left[0]}",
+                    serious=False,
+                    count=len(left),
                 )
             )
         if self._strangers:
             found.append(
                 Problem(
-                    "orphan_annotation", None, f"{self._strangers} instances name an image or category there is not"
+                    "orphan_annotation",
+                    None,
+                    f"{self._strangers} instances name an image or category there is not",
+                    count=self._strangers,
                 )
             )
         images = np.repeat(np.arange(len(self)), np.diff(self._first))

@@ -461,7 +461,11 @@ class Folder(IndexedDataset):
         if bare:
             found.append(
                 Problem(
-                    "orphan_image", None, f"{len(bare)} images have no annotation, such as {bare[0]!r}", serious=False
+                    "orphan_image",
+                    None,
+                    f"{len(bare)} images have no annotation, such as {bare[0]!r}",
+                    serious=False,
+                    count=len(bare),
                 )
             )
         return found

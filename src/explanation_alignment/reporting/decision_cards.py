@@ -24,8 +24,10 @@ __all__ = ["card_of", "decisions_of", "outline_words"]
 
 #: Longer side of a picture on the page, pixels of the file.
 _SIDE: Final = 224
-#: How much of the map's colour covers the image where the map is highest.
-_OPACITY: Final = 0.8
+#: How much of the map's colour covers the image where the map is highest: of what is salient, of the rest, and of a
+#: map that no binarization made an area of. What is salient is covered by _LEAST at least, so that its border shows.
+_SALIENT, _REST, _UNCUT = 0.85, 0.3, 0.8
+_LEAST: Final = 0.5
 _JPEG_QUALITY: Final = 82
 #: Scores told below a picture.
 _TOLD: Final = ("iou_coverage", "pointing_game")
@@ -53,7 +55,7 @@ def outline_words(material: Material) -> str:
     """What the outlines' colours stand for."""
     names = ("blue", "green", "pink", "light blue", "yellow")
     told = [f"{region} {name}" for region, name in zip(_outlined(material), names, strict=False)]
-    return f"Orange: where the map is high. Outlines: {', '.join(told)}."
+    return f"Orange: the map; strong where it is salient, which is what IoU counts. Outlines: {', '.join(told)}."
 
 
 def card_of(material: Material, row: Mapping[str, Any], case: str | None = None) -> Card:
@@ -103,7 +105,8 @@ def _overlay(material: Material, row: Mapping[str, Any], image: _Pixels) -> _Pix
             smooth = Image.Resampling.NEAREST if max(image.shape[:2]) <= SMALL else Image.Resampling.BILINEAR
             heat = np.asarray(saved.convert("L").resize(size, smooth), np.float64)[:, :, None] / 255
         colour = np.array(matplotlib.colors.to_rgb(SALIENT)) * 255
-        drawn = drawn * (1 - _OPACITY * heat) + colour * (_OPACITY * heat)
+        cover = _cover(heat, mask_of(row["salient"]))
+        drawn = drawn * (1 - cover) + colour * cover
     for place, region in enumerate(_outlined(material)):
         mask = mask_of(_annotation(material, row, region))
         if mask is None:
@@ -113,6 +116,15 @@ def _overlay(material: Material, row: Mapping[str, Any], image: _Pixels) -> _Pix
         drawn[edge] = np.array(matplotlib.colors.to_rgb(OUTLINES[place])) * 255
     pixels: _Pixels = np.rint(drawn).astype(np.uint8)
     return pixels
+
+
+def _cover(heat: NDArray[np.float64], salient: NDArray[np.bool_] | None) -> NDArray[np.float64]:
+    """How much of the map's colour covers each pixel, (H, W, 1), of a map scaled to 0 to 1."""
+    if salient is None:
+        return _UNCUT * heat
+    with Image.fromarray(salient) as picture:
+        inside = np.asarray(picture.resize((heat.shape[1], heat.shape[0]), Image.Resampling.NEAREST))[:, :, None]
+    return np.where(inside, _LEAST + (_SALIENT - _LEAST) * heat, _REST * heat)
 
 
 def _annotation(material: Material, row: Mapping[str, Any], region: str) -> bytes | None:

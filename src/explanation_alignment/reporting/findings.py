@@ -101,7 +101,7 @@ def _line(material: Material, row: Mapping[str, Any], metric: str, *, several: b
     subject = f"{row['model']}{where}"
     level = f"{100 * material.level:g} %"
     told = (
-        [f"{subject} is right on {_with_bounds(row, 'top1', 100)} of {row['n_images']:,} images"]
+        [f"{subject} has an accuracy of {_with_bounds(row, 'top1', 100)} over {row['n_images']:,} images"]
         if row["top1"] is not None
         else []
     )

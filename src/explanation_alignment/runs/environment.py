@@ -54,7 +54,13 @@ def session() -> dict[str, Any]:
 
 def command_line() -> str:
     """The command that runs, as a shell takes it."""
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    name = Path(sys.argv[0]).name
+    module = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`
+    if module is not None and module.origin == sys.argv[0]:
+        words = ["python", "-m", module.name.removesuffix(".__main__")]
+    else:
+        words = ["python", name] if name.endswith(".py") else [name]
+    return shlex.join([*words, *sys.argv[1:]])
 
 
 @cache

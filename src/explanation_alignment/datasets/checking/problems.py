@@ -16,9 +16,11 @@ class Problem:
         sample_id: the sample it concerns; None where it is about a file or folder.
         message: what is there and what was expected, in one line.
         serious: whether it makes a check fail; off for what is only worth saying.
+        count: how many files or samples it stands for.
     """
 
     kind: str
     sample_id: str | None
     message: str
     serious: bool = True
+    count: int = 1

@@ -520,5 +520,6 @@ def listed(kind: str, names: Sequence[str], message: str, *, by_sample: bool = T
     """
     problems = [Problem(kind, name if by_sample else None, message.format(name)) for name in names[:_LISTED]]
     if len(names) > _LISTED:
-        problems.append(Problem(kind, None, f"and {len(names) - _LISTED:,} more of the kind"))
+        left = len(names) - _LISTED
+        problems.append(Problem(kind, None, f"and {left:,} more of the kind", count=left))
     return problems

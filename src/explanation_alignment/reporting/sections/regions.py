@@ -37,7 +37,9 @@ def reliance_section(material: Material) -> Section | None:
         value = "predictions changed by the region, minus elsewhere"
         charts.append(_chart(material, tried, "reliance_changes", value, "flip_difference", "n_images", note))
     bounds = material.rows_note if material.reliance_is_own else None
-    return Section("Regions, ranked by reliance", [rule(metric=metric)], charts=charts, note=bounds)
+    regions = found["region"].unique()
+    heading = "Regions, ranked by reliance" if len(regions) > 1 else f"Reliance on {regions[0]}"
+    return Section(heading, [rule(metric=metric)], charts=charts, note=bounds)
 
 
 def _chart(
