@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_shards import evaluated
+
+import explanation_alignment as ea
 
 _SAY = "from explanation_alignment.runs.environment import command_line; print(command_line())"
 
@@ -34,3 +37,10 @@ def test_the_command_is_recorded_as_a_shell_takes_it(here: Path, words: list[str
     done = subprocess.run([sys.executable, *words], cwd=here, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == told
     assert shlex.split(told)[-1] == words[-1]
+
+
+def test_this_package_run_as_a_module_is_its_command(tmp_path: Path) -> None:
+    parts = [str(evaluated(tmp_path / f"part{number}", shard=f"{number}/2").path) for number in (1, 2)]
+    words = ["merge", *parts, "--out", str(tmp_path / "all")]
+    subprocess.run([sys.executable, "-m", "explanation_alignment", *words], capture_output=True, check=True)
+    assert ea.open_run(tmp_path / "all").info["command"] == shlex.join(["ealign", *words])

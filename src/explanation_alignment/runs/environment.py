@@ -57,7 +57,8 @@ def command_line() -> str:
     name = Path(sys.argv[0]).name
     module = getattr(sys.modules["__main__"], "__spec__", None)  # of `python -m`
     if module is not None and module.origin == sys.argv[0]:
-        words = ["python", "-m", module.name.removesuffix(".__main__")]
+        package = module.name.removesuffix(".__main__")
+        words = ["ealign"] if package == "explanation_alignment" else ["python", "-m", package]  # the same command
     else:
         words = ["python", name] if name.endswith(".py") else [name]
     return shlex.join([*words, *sys.argv[1:]])
