@@ -37,6 +37,9 @@ def test_the_table_fits_and_shows_every_share(ealign: Ealign, run: Path) -> None
     assert f"{row['share']:.3f}".removeprefix("0") in done.out
     for part in ("m0", "m1", "patch", "corner", "even=true", "high: at least 0.65; low: at most 0.2"):
         assert part in done.out
+    counts = ea.cases(run, by=["even"]).filter(pl.col("case") != "unclassified").group_by("case").agg(pl.sum("count"))
+    assert f"--case '{counts.sort('count')['case'][-1]}'" in done.out  # one that there is
+    assert done.out.count("right") >= done.out.count("wrong") > 2
 
 
 def test_the_decisions_of_a_case_can_be_listed(ealign: Ealign, run: Path) -> None:

@@ -53,6 +53,16 @@ def test_one_method_and_other_evidence(ealign: Ealign, run: Path) -> None:
     assert not any(row["is_evidence"] for row in none)
 
 
+def test_where_only_the_evidence_is_annotated_nothing_else_can_be_told(ealign: Ealign, run: Path) -> None:
+    done = ealign(f"reliance {run} --evidence patch,corner")
+    assert done.code == 0
+    words = " ".join(done.out.split())
+    assert "Only the evidence (" in words
+    assert "Annotate what you suspect as a region of its own, and evaluate with --intervene." in words
+    assert "Holm" not in words  # the rule is about other regions
+    assert "Only the evidence" not in ealign(f"reliance {run}").out
+
+
 def test_a_run_without_interventions_is_told_what_to_do(ealign: Ealign, tmp_path: Path) -> None:
     run = evaluated(tmp_path / "run", models=1, intervene=False)
     done = ealign(f"reliance {run}")

@@ -65,6 +65,18 @@ def test_the_rule_stands_with_the_ranking_it_explains(run: Path) -> None:
     assert text.index("Regions, ranked by reliance\n") < text.index(rule(metric="iou_coverage"))
 
 
+def test_of_several_methods_the_one_that_is_told_of_is_named(tmp_path: Path) -> None:
+    methods = (("gradcam", "threshold:0.5"), ("vanilla_gradients", "std:1"))
+    material = Material(made_run(tmp_path / "run", methods=methods, models=("net",)))
+    told = findings(material)
+    assert told[-1] == "Alignment is told of gradcam (threshold:0.5), the first method asked for; Results has all."
+    found = material.reliance
+    assert found is not None
+    assert set(sentences(found, name_method=True)) <= set(told)
+    assert all("(gradcam maps)" in sentence for sentence in sentences(found, name_method=True))
+    assert not any("maps)" in sentence for sentence in sentences(found))
+
+
 def test_reliance_of_many_models_is_told_by_its_verdicts(run: Path) -> None:
     found = ea.reliance(run)
     many = pl.concat([found.with_columns(model=pl.lit(f"m{i}")) for i in range(7)])

@@ -119,6 +119,7 @@ def test_the_sections_of_a_run_that_has_everything(page: Page) -> None:
 
 def test_where_there_is_one_region_none_is_ranked(tmp_path: Path) -> None:
     page, _ = page_of(made_run(tmp_path / "run", regions=("digit",), evidence=("digit",)))
+    assert "Only the evidence (digit) is annotated" in page.text
     assert "Reliance on digit" in page.headings
     assert not any("ranked" in heading for heading in page.headings)
 

@@ -107,11 +107,18 @@ def _listed(scores: pl.DataFrame, case: str) -> pl.DataFrame:
 
 
 def _print_counts(counts: pl.DataFrame, low: float, high: float) -> None:
+    import polars as pl
+
     from explanation_alignment.cli.display.tables import cell, new_table, say, show_table
     from explanation_alignment.statistics.shared_interest_cases import CASES, UNCLASSIFIED
 
     pairs = list(zip(CASES[:-1:2], CASES[1:-1:2], strict=True))
     groups = counts["group"].n_unique() > 1
+    named = (
+        counts.filter(pl.col("case") != UNCLASSIFIED).group_by("case", maintain_order=True).agg(pl.col("count").sum())
+    )
+    ranked = named.sort("count", descending=True, maintain_order=True)["case"].cast(pl.String)
+    most = ranked[0] if len(ranked) else CASES[1]
     for key, part in counts.group_by(_KEYS, maintain_order=True):
         model, seed, dataset, target, method, binarization = key
         explained = "" if target == "predicted" else f", target {target}"
@@ -131,7 +138,9 @@ def _print_counts(counts: pl.DataFrame, low: float, high: float) -> None:
         show_table(table)
     say(
         "a cell: the share of the decisions with its 95 % interval, of right and of wrong predictions\n"
-        f"high: at least {high:g}; low: at most {low:g}; the decisions of a case: --case 'confuser'",
+        f"IoU high: human aligned; saliency coverage high, low of the annotation: (in)sufficient subset; the other way "
+        "round: context dependent; IoU low: sufficient context or distractor\n"
+        f"high: at least {high:g}; low: at most {low:g}; the decisions of a case: --case '{most}'",
         dim=True,
     )
 

@@ -166,6 +166,7 @@ def _print_list(pattern: str | None) -> None:
         for line in (entry.summary, *arguments, *origin):
             typer.echo(textwrap.fill(line, 96, initial_indent="    ", subsequent_indent="      "))
     if pattern is None:
+        typer.echo("arguments go into the name: 'folder(mask_suffix=_mask,size=scale)'")
         typer.echo("any other: file:PATH.py:FACTORY, a function in your own file that returns a dataset")
 
 
@@ -235,8 +236,8 @@ def _print_report(report: CheckReport, all_problems: bool) -> None:
         say("")
         show_table(table)
         say(
-            f"none: not annotated; cropped: nothing left after resize {resize}, crop {crop} (--geometry for a model's "
-            "own); area: of the image",
+            f"none: not annotated; cropped: nothing left after resize {resize}, crop {crop} (an evaluation uses the "
+            "model's own, --geometry gives another here); area: of the image",
             dim=True,
         )
     _print_problems(report.problems, all_problems)

@@ -22,7 +22,9 @@ def evaluate(
             "published list, such as paper:timm; or a text file (.txt) with one of these a line. Repeatable."
         ),
     ],
-    dataset: Annotated[str, typer.Option(help="Dataset by name, with arguments; see `ealign datasets`.")],
+    dataset: Annotated[
+        str, typer.Option(help="Dataset by name; arguments as in 'folder(size=scale)'. See `ealign datasets`.")
+    ],
     out: Out,
     data_dir: OptionalDataDir = None,
     weights: Annotated[str, typer.Option(help="default, random, random:SEED, or a checkpoint.")] = "default",

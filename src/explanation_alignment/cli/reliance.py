@@ -89,7 +89,7 @@ def _print_ranking(table: pl.DataFrame, metric: str, margin: float, min_flip: fl
     from explanation_alignment.cli.display.tables import cell, new_table, say, show_table
     from explanation_alignment.reporting.figures import metric_label
     from explanation_alignment.reporting.text import number
-    from explanation_alignment.statistics.relying.words import rule, sentences
+    from explanation_alignment.statistics.relying.words import only_evidence, rule, sentences
 
     grouped = table["group"].n_unique() > 1
     for key, part in table.group_by(_KEYS, maintain_order=True):
@@ -126,13 +126,16 @@ def _print_ranking(table: pl.DataFrame, metric: str, margin: float, min_flip: fl
     say(
         f"excess: {metric_label(metric)} minus that of {whose}; adj.: between chance (0) and what the areas allow (1); "
         "lift: saliency coverage over the region's share of the image; changed: predictions changed by the region "
-        "minus elsewhere, where tried; in small print 95 % intervals\n",
+        "minus elsewhere, where tried, below it both; in small print 95 % intervals\n",
         dim=True,
     )
     told = table.filter((pl.col("group") == "all") | ~pl.col("verdict").is_in(["evidence", "unknown", "not relied on"]))
     for sentence in sentences(told.filter(~pl.col("is_evidence"))):
         say(sentence)
-    say("\n" + rule(metric=metric, margin=margin, min_flip=min_flip), dim=True)
+    if hint := only_evidence(table):
+        say(hint)
+    else:
+        say("\n" + rule(metric=metric, margin=margin, min_flip=min_flip), dim=True)
 
 
 def _with_interval(row: dict[str, Any], mean: str, low: str, high: str) -> Any:

@@ -30,7 +30,9 @@ def score(
         Path,
         typer.Option(help="Folder of .npy, .npz or gray .png files named by sample id; or a run with --save-maps."),
     ],
-    dataset: Annotated[str, typer.Option(help="Dataset by name, with arguments; see `ealign datasets`.")],
+    dataset: Annotated[
+        str, typer.Option(help="Dataset by name; arguments as in 'folder(size=scale)'. See `ealign datasets`.")
+    ],
     out: Out,
     data_dir: OptionalDataDir = None,
     model_name: Annotated[

@@ -31,26 +31,36 @@ _FLAGS: Final = ("confirmed", "suspected", "not confirmed")
 def findings(material: Material) -> list[str]:
     """Accuracy and alignment beside chance, who differs, how the two go together, and what models rely on."""
     reliance = material.reliance
-    detailed = [*_comparison(material), *(reliance_findings(reliance) if reliance is not None else [])]
+    several = material.several_methods
+    detailed = [
+        *_comparison(material),
+        *(reliance_findings(reliance, name_method=several) if reliance is not None else []),
+    ]
     if detailed and material.bounds_note:
         detailed.append(material.bounds_note.replace("Shown:", "Compared and ranked:"))
-    return [*_results(material), *_relation(material), *detailed]
+    told = [*_results(material), *_relation(material), *detailed]
+    if told and several:
+        told.append(f"Alignment is told of {material.method_words}, the first method asked for; Results has all.")
+    return told
 
 
-def reliance_findings(found: pl.DataFrame) -> list[str]:
+def reliance_findings(found: pl.DataFrame, *, name_method: bool = False) -> list[str]:
     """What the models rely on, as far as a page's top has room: all of it, else what was flagged, and how much.
 
     Args:
         found: from :func:`~explanation_alignment.statistics.relying.region_reliance.reliance`.
+        name_method: whether to name the saliency method even if it is the only one there.
     """
     if found.height >= _MAX_SENTENCES and (found["verdict"] == "evidence").all():
         return []  # where nothing else is annotated there is nothing else to rely on
     told = found if found.height < _MAX_SENTENCES else found.filter(pl.col("verdict").is_in(_FLAGS))
     if told.height == found.height:
-        return reliance_words(told)
+        return reliance_words(told, name_method=name_method)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(found["verdict"]))
     rest = f"Of {found.height} pairs of model and region, with seeds, datasets and methods apart: {counts}."
-    listed = reliance_words(told) if told.height < _MAX_SENTENCES else []  # a list nobody reads; the table tells it
+    listed = (
+        reliance_words(told, name_method=name_method) if told.height < _MAX_SENTENCES else []
+    )  # a list nobody reads; the table tells it
     return [*listed, f"{rest} ealign reliance lists them with their evidence."]
 
 

@@ -98,6 +98,11 @@ class Material:
         name, binarization = self.method
         return f"{name} ({binarization})"
 
+    @cached_property
+    def several_methods(self) -> bool:
+        """Whether there are others beside that one, or other binarizations of it."""
+        return without_nulls(self.summary).select("method", "binarization").n_unique() > 1
+
     @property
     def first(self) -> Mapping[str, str]:
         """What charts show before anything is picked: the main view."""

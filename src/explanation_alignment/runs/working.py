@@ -63,8 +63,8 @@ class Unread:
         """
         named = "" if first is None else f", first: {first}"
         return RunError(
-            f"{count} {self.what} could not be read (limit {self.limit:g}){named}; what is scored is kept, "
-            "raise --max-errors to go on"
+            f"{count} {self.what} could not be read (limit {self.limit:g}){named}; what is scored is kept; "
+            "mend them, or raise --max-errors to go on without"
         )
 
 

@@ -130,7 +130,8 @@ def find_source(
         wanted = f"{annotations} " if annotations else ""
         raise DatasetError(
             f"folder: no {wanted}annotations found in {root}. Looked for a folder masks/ or heatmaps/, a CSV or JSON "
-            "with boxes or polygons, and files of labelme, VIA or Label Studio; name them with annotations= and source="
+            "with boxes or polygons, and files of labelme, VIA or Label Studio; if they have another name: "
+            "folder(annotations=masks,source=NAME)"
         )
     kind, path = found[0]
     candidates = [table for table, what in tables.items() if what == "labels" and table != path]

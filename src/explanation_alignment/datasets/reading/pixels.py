@@ -136,7 +136,8 @@ def _one_channel(values: NDArray[np.generic], name: str, what: str) -> NDArray[n
 def _check_scale(name: str, shape: tuple[int, ...], size: tuple[int, int], scale: bool) -> None:
     if not scale:
         raise DatasetError(
-            f"{name}: {shape[1]} x {shape[0]} pixels, the image has {size[1]} x {size[0]}; size=scale would scale it"
+            f"{name}: {shape[1]} x {shape[0]} pixels, the image has {size[1]} x {size[0]}; the argument size=scale, "
+            "as in folder(size=scale), would scale it"
         )
 
 

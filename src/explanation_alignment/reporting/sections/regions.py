@@ -13,7 +13,7 @@ from explanation_alignment.reporting.content import Chart, Section, Table
 from explanation_alignment.reporting.figures import metric_label
 from explanation_alignment.reporting.material import Material
 from explanation_alignment.reporting.sections.rows import MOST_ROWS
-from explanation_alignment.statistics.relying.words import rule
+from explanation_alignment.statistics.relying.words import only_evidence, rule
 
 __all__ = ["reliance_section"]
 
@@ -39,7 +39,7 @@ def reliance_section(material: Material) -> Section | None:
     bounds = material.rows_note if material.reliance_is_own else None
     regions = found["region"].unique()
     heading = "Regions, ranked by reliance" if len(regions) > 1 else f"Reliance on {regions[0]}"
-    return Section(heading, [rule(metric=metric)], charts=charts, note=bounds)
+    return Section(heading, [only_evidence(found) or rule(metric=metric)], charts=charts, note=bounds)
 
 
 def _chart(

@@ -10,7 +10,7 @@ import polars as pl
 from explanation_alignment.statistics.chance import metric_label
 from explanation_alignment.statistics.counted import counted
 
-__all__ = ["MARGIN", "MIN_FLIP", "evidence_text", "rule", "sentences"]
+__all__ = ["MARGIN", "MIN_FLIP", "evidence_text", "only_evidence", "rule", "sentences"]
 
 #: How far above the null a map must lie to count, in units of the metric. Both thresholds are the smallest of those
 #: tried that flagged none of the calibration's clean classifiers (``simulations/shortcut_flags.py``).
@@ -60,11 +60,27 @@ _HEADLINES: Final = {
 }
 
 
-def sentences(table: pl.DataFrame) -> list[str]:
+def only_evidence(table: pl.DataFrame) -> str | None:
+    """What to do where no region but the evidence is annotated, so that nothing else can be suspected; else None.
+
+    Args:
+        table: from ``reliance``.
+    """
+    if table.is_empty() or not table["is_evidence"].all():
+        return None
+    named = ", ".join(table["region"].unique(maintain_order=True))
+    return (
+        f"Only the evidence ({named}) is annotated: whether a model relies on something else cannot be told. Annotate "
+        "what you suspect as a region of its own, and evaluate with --intervene."
+    )
+
+
+def sentences(table: pl.DataFrame, *, name_method: bool = False) -> list[str]:
     """The table in plain words, one sentence per row; only what its numbers support.
 
     Args:
         table: from ``reliance``; any of its rows, in any order.
+        name_method: whether to name the saliency method even where the table has only one.
 
     Returns:
         Sentences in the table's order.
@@ -74,6 +90,8 @@ def sentences(table: pl.DataFrame) -> list[str]:
         for name in ("seed", "dataset", "method", "binarization", "group")
         if len(table)
     }
+    if name_method:
+        several["method"] = True
     return [_sentence(row, several) for row in table.iter_rows(named=True)]
 
 
