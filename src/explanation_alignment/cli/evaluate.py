@@ -115,7 +115,7 @@ def evaluate(
     data = load_dataset(dataset, data_dir)
     if unmatched := getattr(data, "unmatched", ()):
         aside(
-            f"{data.name}: {len(unmatched):,} annotation files match no image, such as {unmatched[0]}; "
+            f"{data.name}: annotation files that match no image: {len(unmatched):,}, such as {unmatched[0]}; "
             "`ealign datasets check` lists them"
         )
     if shuffle_annotations:

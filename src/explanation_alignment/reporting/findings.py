@@ -58,9 +58,8 @@ def reliance_findings(found: pl.DataFrame, *, name_method: bool = False) -> list
         return reliance_words(told, name_method=name_method)
     counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(found["verdict"]))
     rest = f"Of {found.height} pairs of model and region, with seeds, datasets and methods apart: {counts}."
-    listed = (
-        reliance_words(told, name_method=name_method) if told.height < _MAX_SENTENCES else []
-    )  # a list nobody reads; the table tells it
+    # a longer list nobody reads; the table tells it
+    listed = reliance_words(told, name_method=name_method) if told.height < _MAX_SENTENCES else []
     return [*listed, f"{rest} ealign reliance lists them with their evidence."]
 
 

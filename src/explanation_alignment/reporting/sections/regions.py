@@ -26,6 +26,9 @@ def reliance_section(material: Material) -> Section | None:
     if found is None or found["excess"].drop_nulls().is_empty():
         return None
     metric = str(found["metric"][0])
+    regions = found["region"].unique()
+    heading = "Regions, ranked by reliance" if len(regions) > 1 else f"Reliance on {regions[0]}"
+    words = only_evidence(found) or rule(metric=metric)
     note = None
     if found.height > MOST_ROWS:
         note = f"The first {MOST_ROWS} of {found.height:,} rows; ealign reliance RUN lists all."
@@ -37,9 +40,7 @@ def reliance_section(material: Material) -> Section | None:
         value = "predictions changed by the region, minus elsewhere"
         charts.append(_chart(material, tried, "reliance_changes", value, "flip_difference", "n_images", note))
     bounds = material.rows_note if material.reliance_is_own else None
-    regions = found["region"].unique()
-    heading = "Regions, ranked by reliance" if len(regions) > 1 else f"Reliance on {regions[0]}"
-    return Section(heading, [only_evidence(found) or rule(metric=metric)], charts=charts, note=bounds)
+    return Section(heading, [words], charts=charts, note=bounds)
 
 
 def _chart(
