@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import signal
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core, so a thread a process; read when torch is first imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -18,6 +19,10 @@ import pytest
 # The same examples everywhere, and no verdict that depends on how busy the machine is.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")
+
+# Where tests are started in the background Ctrl-C is ignored, by their children, too; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WriteIdx = Callable[..., Path]
 
